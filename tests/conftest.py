@@ -1,0 +1,96 @@
+"""What every test may ask for: a Kafka broker, a Redis, fresh names, and the recorded data.
+
+Nothing here lets a test disappear unseen. Tests of recorded data are deselected with a plain line where the data
+is not there, and ``WOOLWATCH_REQUIRE=all`` turns that, and every skip, into a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services import REPOSITORY, KafkaBroker, RedisServer
+
+DATA_VARIABLE = "WOOLWATCH_DATA"
+REQUIRE_ALL = os.environ.get("WOOLWATCH_REQUIRE") == "all"
+
+
+def recorded_data() -> Path | None:
+    """The folder of recorded events: as the environment names it, else beside the repository, else none."""
+    named = os.environ.get(DATA_VARIABLE)
+    folder = REPOSITORY / named if named else REPOSITORY.parent / "shared" / "data"
+    if folder.is_dir():
+        return folder.resolve()
+    if named or REQUIRE_ALL:
+        raise pytest.UsageError(f"no recorded data: {DATA_VARIABLE} is {named!r}, and that is not a folder")
+    return None
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """One Apache Kafka broker for the whole run; take fresh topics and groups from ``topic_prefix``."""
+    with KafkaBroker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis for the whole run; keys begin with ``topic_prefix`` or the test flushes the database."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def topic_prefix(request: pytest.FixtureRequest) -> str:
+    """Begin topics, groups and keys of this test with it: the test's name and 8 random hex digits."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+    return f"{name[:60]}-{uuid.uuid4().hex[:8]}-"
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of recorded events; where there is none, tests that ask for it are deselected."""
+    folder = recorded_data()
+    assert folder is not None, "a test asked for recorded data without being marked `recorded`"
+    return folder
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that read recorded data, and deselect them where there is none."""
+    for item in items:
+        if "data_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("recorded")
+    if recorded_data() is not None:
+        return
+    without = [item for item in items if item.get_closest_marker("recorded")]
+    if without:
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if item not in without]
+        reporter = config.get_plugin_manager().get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(f"{len(without)} tests of recorded data left out: {DATA_VARIABLE} names no folder")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail what was skipped, or failed as expected, when everything is required."""
+    report = yield
+    if REQUIRE_ALL and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but WOOLWATCH_REQUIRE=all: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail a module that skips itself when everything is required."""
+    report = yield
+    if REQUIRE_ALL and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but WOOLWATCH_REQUIRE=all: {report.longrepr}"
+    return report
