@@ -1,0 +1,98 @@
+"""Everything that can go wrong for whoever runs woolwatch, as one tree.
+
+::
+
+    WoolwatchError               exit 3   never raised itself; catch it to catch all of them
+    ├── ConfigError              exit 2   the config folder or a setting is wrong; holds every problem found
+    ├── RecordingError           exit 2   a recording cannot be read as one
+    ├── UnreachableError         exit 3   a component did not answer in time
+    ├── DataLossError            exit 3   records that were never judged are gone
+    ├── StateError               exit 3   a state was written by or for something else
+    ├── Abandoned                exit 3   a wait was let go, because the partition leaves
+    └── FencedError              exit 3   a newer owner of the partition exists
+
+A bad event is not here: it is data (a dead letter), and never stops anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, NamedTuple
+
+
+class WoolwatchError(Exception):
+    """The root: something that a person has to know about ended the work."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class ConfigProblem(NamedTuple):
+    """One thing that is wrong in the config, said so that it can be mended without asking."""
+
+    file: str
+    """Name of the file, relative to the config folder; empty when it is about the folder itself."""
+    path: str
+    """Where in the file, such as ``$.rules.shared_device.weight``; ``$`` is the whole document."""
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        """Return the one line that a terminal shows."""
+        place = f"{self.file}: {self.path}" if self.file else self.path
+        return f"{place}: found {self.found}; expected {self.expected}"
+
+
+class ConfigError(WoolwatchError):
+    """The config is refused; all of its problems are listed, not only the first.
+
+    ``file``, ``path``, ``found`` and ``expected`` are those of the first problem.
+
+    Examples
+    --------
+    >>> print(ConfigError.of("detectors.yaml", "$.rules.a.weight", found="7", expected="0 to 1"))
+    detectors.yaml: $.rules.a.weight: found 7; expected 0 to 1
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[ConfigProblem]) -> None:
+        self.problems = tuple(problems)
+        if not self.problems:
+            raise ValueError("a ConfigError needs at least one problem")
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+        self.file, self.path, self.found, self.expected = self.problems[0]
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[ConfigProblem, ...]]]:
+        """Pickle by the problems: an exception's default pickles the message, which builds no ConfigError."""
+        return (type(self), (self.problems,))
+
+    @classmethod
+    def of(cls, file: str, path: str, *, found: str, expected: str) -> ConfigError:
+        """Make the error of a single problem."""
+        return cls([ConfigProblem(file, path, found, expected)])
+
+
+class RecordingError(WoolwatchError):
+    """A recording is missing, is none of the formats read, or lacks a required column."""
+
+    exit_code = 2
+
+
+class UnreachableError(WoolwatchError):
+    """Kafka, Redis or the sink did not answer within the time allowed."""
+
+
+class DataLossError(WoolwatchError):
+    """Records beyond the last durable position are gone from the log, so they cannot be judged any more."""
+
+
+class StateError(WoolwatchError):
+    """A state belongs to another key, to other partition counts, or to a format this version does not know."""
+
+
+class Abandoned(WoolwatchError):
+    """A wait was let go because the partition leaves this worker; its next owner takes the work up again."""
+
+
+class FencedError(WoolwatchError):
+    """A newer owner of the partition exists, so this one must write nothing more."""
