@@ -239,6 +239,9 @@ class KafkaBroker(Service):
             "auto.create.topics.enable": "false",
             # The default waits 3 s for more members whenever a group is made, that is in every test.
             "group.initial.rebalance.delay.ms": 0,
+            # A restarted broker is let in again when the session of its former self has run out: 9 s by default.
+            "broker.session.timeout.ms": 3_000,
+            "broker.heartbeat.interval.ms": 500,
             "offsets.topic.replication.factor": 1,
             "offsets.topic.num.partitions": 4,
             "transaction.state.log.replication.factor": 1,
