@@ -1,0 +1,32 @@
+# Everything a developer or CI calls; the steps themselves are in scripts/.
+python := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help setup lock test test-unit check format bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv with the woolwatch command and install all that the machine lacks
+	@scripts/setup.sh
+
+lock: setup ## write requirements.lock anew from pyproject.toml (needs uv)
+	@scripts/lock.sh
+
+test: setup ## run every test, on a real Kafka and a real Redis (args="-k name" for some)
+	@$(python) -m pytest $(args)
+
+test-unit: setup ## run the tests that need no service
+	@$(python) -m pytest -m "not integration and not faults" $(args)
+
+check: setup ## check form, types and layers
+	@scripts/check.sh
+
+format: setup ## bring the code into form
+	@.venv/bin/ruff check --quiet --fix-only .
+	@.venv/bin/ruff format .
+
+bench: setup ## measure the speed beside a bare consumer
+	@$(python) -m benchmarks $(args)
+
+clean: ## remove what was built or cached, .venv included
+	@scripts/clean.sh

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Makes everything ready to run and test woolwatch: system programs, .venv, the jars of the test broker.
+# Asks nothing, and does nothing when nothing changed. Exit 3: something is missing that only root may install.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*"; }
+
+# A Python of 3.11 or newer that can make virtual environments; 3.11 first, because that is what CI runs.
+find_python() {
+  local name
+  for name in python3.11 python3.12 python3.13 python3; do
+    if "$name" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      printf '%s\n' "$name"
+      return
+    fi
+  done
+  return 1
+}
+
+has_java() {
+  local major
+  major=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+  [ -n "$major" ] && [ "$major" -ge 17 ]
+}
+
+# The first of these packages that this release of Debian or Ubuntu has.
+available() {
+  local package
+  for package in "$@"; do
+    if apt-cache show "$package" >/dev/null 2>&1; then
+      break
+    fi
+  done
+  printf '%s\n' "$package"
+}
+
+missing_packages() {
+  find_python >/dev/null || available python3.11-venv python3-venv
+  has_java || available openjdk-17-jre-headless openjdk-21-jre-headless default-jre-headless
+  command -v mvn >/dev/null || printf 'maven\n'
+  command -v redis-server >/dev/null || printf 'redis-server\n'
+}
+
+install_system() {
+  local packages
+  if [ -z "$(missing_packages)" ]; then
+    return
+  fi
+  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    mapfile -t packages < <(missing_packages)
+    say 'this machine lacks programs that only root may install. Run this, then make setup again:'
+    say "    sudo apt-get update && sudo apt-get install -y ${packages[*]}"
+    exit 3
+  fi
+  say 'reading the list of system packages'
+  apt-get update -qq
+  mapfile -t packages < <(missing_packages)
+  say "installing ${packages[*]} (some minutes)"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" \
+    < /dev/null > .cache/apt.log 2>&1 || { tail -30 .cache/apt.log; exit 3; }
+  if [ -n "$(missing_packages)" ]; then
+    say "still missing after the installation: $(missing_packages | tr '\n' ' ')"
+    exit 3
+  fi
+}
+
+install_python() {
+  local python=.venv/bin/python stamp=.venv/woolwatch.sha256
+  if "$python" -c '' 2>/dev/null && sha256sum --check --status "$stamp" 2>/dev/null; then
+    return
+  fi
+  if ! "$python" -m pip --version >/dev/null 2>&1; then
+    say "making .venv with $(find_python)"
+    "$(find_python)" -m venv --clear .venv
+  fi
+  say "installing $(grep -c '==' requirements.lock) Python packages (a minute or two)"
+  "$python" -m pip install --quiet --disable-pip-version-check --no-input \
+    --require-hashes --requirement requirements.lock
+  "$python" -m pip install --quiet --disable-pip-version-check --no-input \
+    --no-deps --no-build-isolation --editable .
+  sha256sum requirements.lock pyproject.toml > "$stamp"
+}
+
+mkdir -p .cache
+install_system
+install_python
+scripts/kafka_jars.sh
