@@ -12,5 +12,5 @@ check() {
 check ruff format --check .
 check ruff check .
 check mypy
-check lint-imports
+check lint-imports --no-logo
 exit "$status"

@@ -15,6 +15,7 @@ fi
 printf 'setup: fetching the jars of Apache Kafka for the tests (about 40 MB)\n'
 rm -rf "$libs"
 mkdir -p "$libs"
-mvn --batch-mode --quiet -Dstyle.color=never --file "$pom" dependency:copy-dependencies \
-  -DincludeScope=runtime -DoutputDirectory="$PWD/$libs"
+mvn --batch-mode --quiet --file "$pom" dependency:copy-dependencies \
+  -DincludeScope=runtime -DoutputDirectory="$PWD/$libs" \
+  < /dev/null > .cache/kafka/mvn.log 2>&1 || { tail -30 .cache/kafka/mvn.log; exit 3; }
 sha256sum "$pom" > "$stamp"

@@ -70,7 +70,7 @@ install_python() {
   if "$python" -c '' 2>/dev/null && sha256sum --check --status "$stamp" 2>/dev/null; then
     return
   fi
-  if ! "$python" -m pip --version >/dev/null 2>&1; then
+  if ! "$python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     say "making .venv with $(find_python)"
     "$(find_python)" -m venv --clear .venv
   fi

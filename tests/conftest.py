@@ -73,7 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in without]
         reporter = config.get_plugin_manager().get_plugin("terminalreporter")
         if reporter is not None:
-            reporter.write_line(f"{len(without)} tests of recorded data left out: {DATA_VARIABLE} names no folder")
+            reporter.write_line(
+                f"{len(without)} tests of recorded data left out: {DATA_VARIABLE} names no folder"
+            )
 
 
 @pytest.hookimpl(wrapper=True)

@@ -80,7 +80,7 @@ def test_another_port_is_taken_when_a_neighbour_was_faster(
         free_port = spare.port
         spare.stop()
         offered = iter([[neighbour.port], [free_port]])
-        monkeypatch.setattr("tests.services._free_ports", lambda count: next(offered))
+        monkeypatch.setattr("tests.services._free_ports", lambda _count: next(offered))
         with RedisServer(tmp_path) as server:
             assert server.port == free_port
 
@@ -93,7 +93,10 @@ def test_a_service_dies_with_a_killed_parent(tmp_path: Path) -> None:
         "print(server.pid, server.url, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as parent:
         assert parent.stdout is not None
         pid, url = parent.stdout.readline().split()
