@@ -1,7 +1,7 @@
 """What every test may ask for: a Kafka broker, a Redis, fresh names, and the recorded data.
 
-Nothing here lets a test disappear unseen. Tests of recorded data are deselected with a plain line where the data
-is not there, and ``WOOLWATCH_REQUIRE=all`` turns that, and every skip, into a failure.
+Nothing here lets a test disappear unseen. Tests of recorded data are deselected with a plain line where the
+data is not there, and ``WOOLWATCH_REQUIRE=all`` turns that, and every skip, into a failure.
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ class KafkaBroker(Service):
             "auto.create.topics.enable": "false",
             # The default waits 3 s for more members whenever a group is made, that is in every test.
             "group.initial.rebalance.delay.ms": 0,
-            # A restarted broker is let in again when the session of its former self has run out: 9 s by default.
+            # A restarted broker waits until the session of its former self has run out: 9 s by default.
             "broker.session.timeout.ms": 3_000,
             "broker.heartbeat.interval.ms": 500,
             "offsets.topic.replication.factor": 1,

@@ -1,4 +1,4 @@
-"""The ground under the integration tests: a real broker and a real Redis, there, ours, and back after a fault."""
+"""The ground under the integration tests: a real broker and a real Redis, ours, and back after a fault."""
 
 from __future__ import annotations
 
