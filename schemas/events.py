@@ -6,7 +6,7 @@ in flat arrays; a broken row keeps its place with an error code, so that its nei
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -35,6 +35,8 @@ REQUIRED_FIELDS = ("event_id", "event", "ts", "user_id")
 
 CLICKS, PARTICIPATIONS = "clicks", "participations"
 TOPICS = (CLICKS, PARTICIPATIONS)
+RECORDING = "recording"
+"""The source of a replay: one partition, whose rows belong to both topics."""
 PARTICIPATION_EVENTS = frozenset(
     ("signup", "participate", "redeem", "purchase", "install", "refund", "complaint")
 )
@@ -133,6 +135,9 @@ class EventBatch:
         uint8[n]: RejectCode.
     rejections
         One for each row whose ``rejected`` is not OK, in row order.
+    topics
+        uint8[n]: index into TOPICS of each row; None where all rows are of ``topic``. A replay is one source (its
+        ``topic`` is RECORDING) whose rows belong to both; then ``offsets`` count each topic by itself.
     """
 
     topic: str
@@ -150,6 +155,7 @@ class EventBatch:
     labels: NDArray[np.int8]
     rejected: NDArray[np.uint8]
     rejections: tuple[Rejection, ...]
+    topics: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         """Rows, broken ones included."""
@@ -163,6 +169,32 @@ class EventBatch:
             return None
         start = int(self.starts[column, row])
         return self.buffer[start : start + length].tobytes().decode()
+
+    def slice(self, first: int, last: int) -> EventBatch:
+        """Rows [first, last) as views; offsets ``start`` and ``next`` move by rows, so only dense batches are cut."""
+        at = slice(first, last)
+        return EventBatch(
+            topic=self.topic,
+            partition=self.partition,
+            start=self.start + first,
+            next=self.start + last,
+            offsets=self.offsets[at],
+            buffer=self.buffer,
+            starts=self.starts[:, at],
+            lengths=self.lengths[:, at],
+            integers=self.integers[:, at],
+            floats=self.floats[:, at],
+            attributes=self.attributes,
+            attribute_numbers=self.attribute_numbers[:, at],
+            labels=self.labels[at],
+            rejected=self.rejected[at],
+            rejections=tuple(
+                replace(rejection, row=rejection.row - first)
+                for rejection in self.rejections
+                if first <= rejection.row < last
+            ),
+            topics=None if self.topics is None else self.topics[at],
+        )
 
 
 def string_column(field: str, attributes: tuple[str, ...]) -> int:
