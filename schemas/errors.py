@@ -87,7 +87,7 @@ class DataLossError(WoolwatchError):
 
 
 class StateError(WoolwatchError):
-    """A state belongs to another key, to other partition counts, or to a format this version does not know."""
+    """A state belongs to another key, to other partition counts, or to a format that is not known here."""
 
 
 class Abandoned(WoolwatchError):

@@ -1,0 +1,265 @@
+"""What the risk team can write: one frozen Struct for each block of the config, as CONTRACT section 4 has it.
+
+The types carry the reference: each field's ``Meta.description`` says what is expected there, and an error
+quotes it. A field named ``*_ms`` is written in the files without that ending, as a duration (``window:
+24h``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from schemas.durations import UNITS_MS, parse_duration
+from schemas.events import STRING_FIELDS
+
+NUMERIC_FIELDS: Final = ("dwell_ms", "amount_minor", "cost_minor", "lat", "lon")
+"""Numbers of an event that rules, models and features may read; ``ts`` is no evidence of anything."""
+TEXT_FIELDS: Final = ("event", "channel", "campaign", "page", "platform", "variant")
+"""Strings that rules may compare and metrics may be split by: few values each, and none of them personal."""
+DERIVED_ENTITIES: Final = ("phone_segment", "ip_prefix_24", "ip_prefix_48", "gps_cell")
+ENTITIES: Final = (*STRING_FIELDS, *DERIVED_ENTITIES)
+"""What can be looked at as an entity, besides ``attrs.<name>``."""
+ATTRIBUTE_PREFIX: Final = "attrs."
+ANY_EVENT: Final = "*"
+WHOLE_CAMPAIGN: Final = "all"
+"""The funnel window that never ends."""
+MAX_NAME: Final = 64
+
+Name = Annotated[str, Meta(min_length=1, max_length=128, description="a name of 1 to 128 characters")]
+EventNameText = Annotated[
+    str, Meta(min_length=1, max_length=64, description="an event's name, 1 to 64 characters")
+]
+Weight = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+Text = Annotated[str, Meta(min_length=1, max_length=500, description="a text of 1 to 500 characters")]
+EventList = Annotated[
+    tuple[EventNameText, ...],
+    Meta(min_length=1, description="a list of event names, such as [participate, redeem]"),
+]
+Length = Annotated[int, Meta(ge=1, description="a duration, such as 24h")]
+ModelInputs = Annotated[
+    tuple[Name, ...],
+    Meta(min_length=1, max_length=256, description="a list of features, numeric fields or attrs.<name>"),
+]
+Dimensions = Annotated[
+    tuple[Name, ...], Meta(max_length=16, description="a list of dimensions, such as [channel, platform]")
+]
+
+
+class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all blocks.
+
+    Frozen, because a config is replaced, never changed, while others judge by it; unknown fields are
+    forbidden, because a misspelt key that is silently ignored is a detector that silently does nothing;
+    keyword-only, so that fields with and without defaults may stand in the order in which people think of
+    them.
+    """
+
+
+class Feature(Block, frozen=True, rename={"window_ms": "window"}):
+    """One number known of each event: exactly one of ``distinct``, ``count``, ``since`` and ``field``."""
+
+    entity: Annotated[
+        Name | None, Meta(description="an entity, such as device_id, ip_prefix_24 or attrs.cookie")
+    ] = None
+    distinct: Annotated[Name | None, Meta(description="what is counted once each, such as user_id")] = None
+    exclude: Annotated[
+        Literal["self"] | None, Meta(description="self (the event's own value does not count)")
+    ] = None
+    count: Annotated[EventNameText | None, Meta(description='an event\'s name, or "*" for every event')] = (
+        None
+    )
+    since: Annotated[
+        EventNameText | None, Meta(description="the event from whose latest occurrence seconds run")
+    ] = None
+    field: Annotated[Name | None, Meta(description="a numeric field, such as dwell_ms or attrs.age")] = None
+    window_ms: Length | None = None
+
+    KINDS: ClassVar = ("distinct", "count", "since", "field")
+
+    @property
+    def kind(self) -> str:
+        """Which of KINDS it is."""
+        return next(kind for kind in self.KINDS if getattr(self, kind) is not None)
+
+    @property
+    def exclude_self(self) -> bool:
+        """Whether the event's own value is left out of ``distinct``."""
+        return self.exclude == "self"
+
+    def definition(self) -> str:
+        """Say what is counted, whatever it is called: equal for equal meaning, so state is kept under it.
+
+        Examples
+        --------
+        >>> Feature(entity="device_id", distinct="user_id", exclude="self", window_ms=86_400_000).definition()
+        '["distinct","device_id","user_id","self",86400000]'
+        """
+        parts = (self.kind, self.entity, getattr(self, self.kind), self.exclude, self.window_ms)
+        return msgspec.json.encode(parts).decode()
+
+
+class ListSource(Block, frozen=True):
+    """A CSV of entity values with header ``value,reason,source,expires``."""
+
+    kind: Annotated[Literal["white", "black", "grey"], Meta(description="white, black or grey")]
+    entity: Annotated[
+        Name, Meta(description="the entity that the values name, such as device_id, ip or phone")
+    ]
+    file: Annotated[Text, Meta(description="the path of a CSV file inside the config folder")]
+    weight: Weight = 0.5
+
+
+class Rule(Block, frozen=True):
+    """A condition over features and fields, and how much it says when it holds."""
+
+    when: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=2_000,
+            description="a condition of at most 2,000 characters, such as dwell_ms < 500",
+        ),
+    ]
+    applies_to: EventList | None = None
+    weight: Weight = 0.5
+    reason_zh: Text | None = None
+    reason_en: Text | None = None
+
+
+class HalfSpaceTrees(Block, frozen=True, tag_field="kind", tag="half_space_trees"):
+    """River's ``MinMaxScaler | HalfSpaceTrees(window_size=250)``, compiled."""
+
+    features: ModelInputs
+    trees: Annotated[int, Meta(ge=1, le=256, description="a whole number from 1 to 256")] = 25
+    height: Annotated[int, Meta(ge=1, le=15, description="a whole number from 1 to 15")] = 8
+    seed: Annotated[int, Meta(ge=0, lt=1 << 32, description="a whole number from 0 to 4294967295")] = 42
+    weight: Weight = 0.5
+
+    kind: ClassVar = "half_space_trees"
+
+
+class RiverModel(Block, frozen=True, tag_field="kind", tag="river", rename={"class_": "class"}):
+    """Any other model of River, named by its path below ``river``."""
+
+    class_: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z_]+(\.[a-z_]+)*\.[A-Z]\w*$",
+            description="a River class, such as linear_model.LogisticRegression",
+        ),
+    ]
+    features: ModelInputs
+    scale: Annotated[bool, Meta(description="true or false")] = False
+    learns: Annotated[Literal["labels", "clean"], Meta(description="labels or clean")] = "labels"
+    weight: Weight = 0.5
+
+    kind: ClassVar = "river"
+
+
+Model = HalfSpaceTrees | RiverModel
+
+
+class Levels(Block, frozen=True):
+    """Lowest score of each level, inclusive; below ``observe`` an event passes."""
+
+    observe: Annotated[float, Meta(gt=0, le=1, description="a number above 0, at most 1")] = 0.3
+    review: Annotated[float, Meta(gt=0, le=1, description="a number above 0, at most 1")] = 0.6
+    block: Annotated[float, Meta(gt=0, le=1, description="a number above 0, at most 1")] = 0.85
+
+
+class Funnel(Block, frozen=True, rename={"within_ms": "within"}):
+    """Steps that users take in order, counted per campaign, window and dimension."""
+
+    steps: Annotated[
+        tuple[EventNameText, ...],
+        Meta(min_length=1, max_length=32, description="a list of 1 to 32 event names, in order"),
+    ]
+    within_ms: Length | None = None
+    by: Dimensions = ()
+    windows: Annotated[
+        tuple[str, ...],
+        Meta(min_length=1, max_length=16, description="a list of durations and all, such as [all, 1d]"),
+    ] = (WHOLE_CAMPAIGN,)
+    order: Annotated[Literal["strict", "ties_allowed"], Meta(description="strict or ties_allowed")] = "strict"
+
+    @property
+    def windows_ms(self) -> tuple[int | None, ...]:
+        """Lengths of ``windows`` in the same order; None is the whole campaign."""
+        return tuple(None if text == WHOLE_CAMPAIGN else parse_duration(text) for text in self.windows)
+
+
+class Dau(Block, frozen=True):
+    """Daily active users: always in total, and by each of these dimensions."""
+
+    by: Dimensions = ()
+
+
+class KpiAlert(Block, frozen=True, rename={"window_ms": "window", "for_": "for"}):
+    """A metric that must stay within bounds, or must not behave strangely."""
+
+    metric: Annotated[Text, Meta(description='a metric, such as "funnel.purchase.rate(2, 3)"')]
+    by: Annotated[Name | None, Meta(description="a dimension, such as channel")] = None
+    window_ms: Length = 5 * UNITS_MS["m"]
+    below: Annotated[float | None, Meta(description="a number")] = None
+    above: Annotated[float | None, Meta(description="a number")] = None
+    for_: Annotated[int, Meta(ge=1, description="a whole number of windows, at least 1")] = 1
+    anomaly: Annotated[bool, Meta(description="true or false")] = False
+    sensitivity: Annotated[float, Meta(gt=0, lt=1, description="a number between 0 and 1")] = 0.99
+
+
+class EventName(Block, frozen=True):
+    """What is said of one event name."""
+
+    topic: Annotated[
+        Literal["clicks", "participations"] | None, Meta(description="clicks or participations")
+    ] = None
+    role: Annotated[Name | None, Meta(description="what the event means to the business, such as signup")] = (
+        None
+    )
+
+
+class Events(Block, frozen=True):
+    """Event names the config speaks of, and whether others are rejected."""
+
+    strict: bool = False
+    names: Mapping[str, EventName] = msgspec.field(default_factory=dict)
+
+
+TopicName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9._-]{1,249}$",
+        description="a topic's name: 1 to 249 of letters, digits, . _ and -",
+    ),
+]
+
+
+class Topics(Block, frozen=True):
+    """Names of the topics in Kafka, by what flows in them."""
+
+    clicks: TopicName = "clicks"
+    participations: TopicName = "participations"
+    sightings: TopicName = "sightings"
+    answers: TopicName = "answers"
+    partials: TopicName = "partials"
+    deadletters: TopicName = "deadletters"
+    labels: TopicName = "labels"
+
+
+class Campaign(Block, frozen=True):
+    """What differs from campaign to campaign."""
+
+    timezone: Annotated[str, Meta(description="an IANA time zone, such as Asia/Shanghai")] = "UTC"
+
+
+class Memory(Block, frozen=True):
+    """Bounds for each shard; what does not fit is evicted by the shard's own log alone."""
+
+    max_keys: Annotated[
+        int,
+        Meta(ge=1, lt=1 << 31, description="a whole number of rows per state table, from 1 to 2147483647"),
+    ] = 1_000_000
