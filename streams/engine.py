@@ -1,0 +1,204 @@
+"""The engine: the Faust app that judges events and owns the entities that users share.
+
+Three agents, one actor a partition: ``judge`` takes the batches of both event topics in turns, ``profiles`` answers
+what judges ask about entities, ``answers`` lays the answers on the desks of those who wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+from typing import Any
+
+from redis.asyncio import Redis
+
+from schemas.config import Config
+from schemas.errors import Abandoned
+from schemas.events import TOPICS
+from schemas.keys import KeyRing
+from schemas.sightings import decode_answers
+from streams.context import ConfigStore, Context
+from streams.judge_seat import JudgeSeat
+from streams.log_reader import LogReader
+from streams.settings import Settings
+from streams.shard_seat import ShardSeat
+from streams.transport import TP, Batch, BatchApp, FetchOptions, batch_agent, consumer_of, make_app
+
+log = logging.getLogger(__name__)
+
+PUBLISH_INTERVAL_S = 1.0
+CHECKPOINT_INTERVAL_S = 15.0
+CLOSE_TIMEOUT_S = 20.0
+REVOKE_TIMEOUT_S = 4.0
+MAX_RECORDS = 10_000
+
+
+class Engine:
+    """Seats of the partitions that this process owns, and the Faust app that feeds them.
+
+    Parameters
+    ----------
+    settings, config, ring
+        What the worker was started with.
+    partitions
+        Partition count of all topics.
+    """
+
+    def __init__(self, settings: Settings, config: Config, ring: KeyRing, *, partitions: int) -> None:
+        self._settings = settings
+        self._judges: dict[int, JudgeSeat] = {}
+        self._shards: dict[int, ShardSeat] = {}
+        self._upkeep: list[asyncio.Task[None]] = []
+        self._reader = LogReader(settings)
+        configs = ConfigStore(settings.state_folder)
+        configs.keep(config)
+        self._context = Context(
+            settings=settings,
+            config=config,
+            ring=ring,
+            partitions=partitions,
+            configs=configs,
+            send=self._send,
+            redis=Redis.from_url(settings.redis),
+        )
+        self.app = self._make_app()
+
+    def _make_app(self) -> BatchApp:
+        app = make_app(
+            f"{self._settings.namespace}-engine",
+            brokers=self._settings.brokers,
+            group=self._settings.group,
+            positions=self,
+            fetch=FetchOptions(max_records=MAX_RECORDS),
+        )
+        for role in TOPICS:
+            batch_agent(app, self._settings.topic(role), self.judge)
+        batch_agent(app, self._settings.topic("sightings"), self.profiles)
+        batch_agent(app, self._settings.topic("answers"), self.answers)
+        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+        app.on_before_shutdown.connect(self._on_shutdown, weak=False)
+        return app
+
+    # -- agents --------------------------------------------------------------------------------------------------
+
+    async def judge(self, batches: AsyncIterator[Batch]) -> None:
+        """Judge events, batch by batch."""
+        async for batch in batches:
+            if seat := self._judges.get(batch.partition):
+                try:
+                    await seat.take(batch)
+                except Abandoned:
+                    log.info("judge %d: a turn is left to the next owner", batch.partition)
+
+    async def profiles(self, batches: AsyncIterator[Batch]) -> None:
+        """Count sightings and answer them."""
+        async for batch in batches:
+            if seat := self._shards.get(batch.partition):
+                await seat.take(batch)
+
+    async def answers(self, batches: AsyncIterator[Batch]) -> None:
+        """Lay answers on the desk of the judge that waits for them."""
+        async for batch in batches:
+            if seat := self._judges.get(batch.partition):
+                for record in batch.records:
+                    seat.desk.put(decode_answers(record.value or b""), record.offset)
+                seat.desk.moved(batch.next)
+
+    # -- positions (streams.positions.Positions) -----------------------------------------------------------------
+
+    async def start_positions(self, tps: Collection[TP]) -> Mapping[TP, int]:
+        """Take the seats of all assigned partitions and say from where each topic is read."""
+        await self._leave()
+        owned = sorted({tp.partition for tp in tps})
+        shards = await asyncio.gather(*(ShardSeat(p, self._context, self._reader).open() for p in owned))
+        judges = await asyncio.gather(*(JudgeSeat(p, self._context, self._reader).open() for p in owned))
+        self._shards = {seat.owner: seat for seat in shards}
+        self._judges = {seat.partition: seat for seat in judges}
+        self._upkeep = [
+            self._context.start(self._publish_loop(), "publish"),
+            self._context.start(self._checkpoint_loop(), "checkpoint"),
+        ]
+        return self._positions_of_seats()
+
+    def _positions_of_seats(self) -> dict[TP, int]:
+        name, positions = self._settings.topic, {}
+        for partition, seat in self._judges.items():
+            positions |= {TP(name(role), partition): at for role, at in seat.start_positions.items()}
+            positions[TP(name("answers"), partition)] = seat.answers_start
+        positions |= {TP(name("sightings"), owner): seat.position for owner, seat in self._shards.items()}
+        return positions
+
+    def abandon(self, generation: int) -> None:
+        """Let every turn that waits for answers go."""
+        for seat in self._judges.values():
+            seat.abandon()
+
+    def on_data_loss(self, tp: TP, expected: int, found: int) -> bool:
+        """Accept no loss."""
+        return False
+
+    # -- upkeep --------------------------------------------------------------------------------------------------
+
+    async def _publish_loop(self) -> None:
+        while True:
+            await asyncio.sleep(PUBLISH_INTERVAL_S)
+            await asyncio.gather(*(seat.publish() for seat in self._judges.values()))
+
+    async def _checkpoint_loop(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_INTERVAL_S)
+            await self._checkpoint_all()
+
+    async def _checkpoint_all(self) -> None:
+        await asyncio.gather(
+            *(seat.checkpoint() for seat in (*self._judges.values(), *self._shards.values()))
+        )
+        consumer = consumer_of(self.app)
+        generation = self.app.consumer_generation_id
+        for tp, position in self._durable_positions().items():
+            durable = consumer.durable(tp)
+            if durable is not None and position > durable:
+                consumer.mark_durable(tp, durable, position, generation)
+
+    def _durable_positions(self) -> dict[TP, int]:
+        name, positions = self._settings.topic, {}
+        for partition, seat in self._judges.items():
+            positions |= {TP(name(role), partition): at for role, at in seat.durable_positions.items()}
+        positions |= {TP(name("sightings"), owner): seat.checkpointed for owner, seat in self._shards.items()}
+        return positions
+
+    async def _leave(self) -> None:
+        """Give up all seats: hand on what is judged, write a last checkpoint where the state is whole."""
+        for task in self._upkeep:
+            task.cancel()
+        judges, shards = list(self._judges.values()), list(self._shards.values())
+        self._judges, self._shards, self._upkeep = {}, {}, []
+        try:
+            await asyncio.gather(*(seat.close() for seat in judges), *(seat.checkpoint() for seat in shards))
+        finally:
+            for seat in judges:
+                seat.outputs.cancel()
+
+    async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        await self._leave_within(REVOKE_TIMEOUT_S)
+
+    async def _on_shutdown(self, *_: Any, **__: Any) -> None:
+        await self._leave_within(CLOSE_TIMEOUT_S)
+
+    async def _leave_within(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._leave()
+        except TimeoutError:
+            log.warning("leaving took longer than %.0f s: the next owner judges the rest again", seconds)
+
+    # -- the way out ---------------------------------------------------------------------------------------------
+
+    async def _send(self, topic: str, partition: int, value: bytes, key: bytes | None = None) -> Awaitable[int]:
+        sent = await self.app.producer.send(self._settings.topic(topic), key, value, partition, None, None)
+        return _offset(sent)
+
+
+async def _offset(sent: Awaitable[Any]) -> int:
+    return int((await sent).offset)

@@ -1,0 +1,318 @@
+"""One judge partition at work: takes batches of its two topics in turns, and keeps state and sinks in step.
+
+``open`` loads the checkpoint, claims the partition and reads which turns were taken beyond it; these are taken again
+exactly so before anything new. From then on every fetched batch is a turn of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.inquiry import Inquiry, sightings_of
+from detectors.judge import Judge
+from metrics.partition_metrics import PartitionMetrics
+from schemas.config import Config
+from schemas.decode import decode_json
+from schemas.errors import StateError
+from schemas.events import TOPICS, EventBatch
+from schemas.pseudonyms import Pseudonyms
+from schemas.sightings import Claim, encode_claim, encode_sightings
+from schemas.verdicts import Verdicts
+from sinks.faults import fault_point
+from streams.answer_desk import AnswerDesk
+from streams.batches import Batch
+from streams.checkpoints import Checkpoint, CheckpointStore
+from streams.context import Context
+from streams.log_reader import LogReader
+from streams.outputs import Outputs
+from streams.turn_order import Piece, TurnOrder
+from streams.turns import new_claim, recorded_turns
+
+log = logging.getLogger(__name__)
+
+_IN_THREAD_ROWS = 256
+"""Turns of at least so many rows are computed in a thread, so that the event loop goes on."""
+
+Result = TypeVar("Result")
+
+
+class JudgeSeat:
+    """State and work of one judge partition in this process; made anew at every assignment."""
+
+    def __init__(self, partition: int, context: Context, reader: LogReader) -> None:
+        self.partition, self._context, self._reader = partition, context, reader
+        self._store = CheckpointStore(context.settings.state_folder, f"judge-{partition:04d}")
+        self._claim = new_claim()
+
+    # -- taking the seat -----------------------------------------------------------------------------------------
+
+    async def open(self) -> Self:
+        """Load, claim, and read what must be taken again.
+
+        Raises
+        ------
+        StateError
+            State, log and tables do not belong together.
+        DataLossError
+            The log no longer holds turns that the state needs.
+        """
+        checkpoint = await asyncio.to_thread(self._store.load) or await self._first_checkpoint()
+        meta = self._durable = self._checked(checkpoint.meta)
+        self._take_up(checkpoint)
+        self._log_position = int(meta["log_position"])
+        self.desk = AnswerDesk(next_turn=checkpoint.position, position=int(meta["answers_position"]))
+        self.answers_start = int(meta["answers_position"])
+        claimed_at = await self._make_claim()
+        recorded = await recorded_turns(
+            self._reader.read("sightings", self.partition, self._log_position, claimed_at),
+            partition=self.partition,
+            claim=bytes.fromhex(meta["claim"]),
+            next_turn=checkpoint.position,
+        )
+        positions = {number: int(meta["positions"][topic]) for number, topic in enumerate(TOPICS)}
+        self.order = TurnOrder(self.partition, positions, recorded)
+        self.outputs = await Outputs(self.partition, self._context, epoch=claimed_at).open(
+            checkpoint.position
+        )
+        if not recorded:
+            self._switch_to(self._context.config)
+        log.info(
+            "judge %d: at turn %d, %d recorded turns to take again",
+            self.partition,
+            self._judge.turn,
+            len(recorded),
+        )
+        return self
+
+    @property
+    def start_positions(self) -> dict[str, int]:
+        """Where each topic must be read from."""
+        return {topic: self.order.positions[number] for number, topic in enumerate(TOPICS)}
+
+    @property
+    def durable_positions(self) -> dict[str, int]:
+        """Up to where each topic is not needed any more, by the last checkpoint."""
+        positions: dict[str, int] = self._durable["positions"]
+        return {**positions, "answers": int(self._durable["answers_position"])}
+
+    async def _first_checkpoint(self) -> Checkpoint:
+        """The state before the first turn; durable, so that the beginning is decided once."""
+        config = self._context.config
+        judge, metrics = self._new_judge(config)
+        meta = self._meta(
+            config=config.hash,
+            positions=await self._reader.first_positions(self.partition),
+            log_position=await self._reader.beginning("sightings", self.partition),
+            answers_position=await self._reader.beginning("answers", self.partition),
+            claim="",
+        )
+        state = {**_under("judge", judge.snapshot()), **_under("metrics", metrics.snapshot())}
+        checkpoint = Checkpoint(0, meta, state)
+        await asyncio.to_thread(self._store.save, checkpoint)
+        return checkpoint
+
+    def _meta(self, **values: Any) -> dict[str, Any]:
+        installation = {"partitions": self._context.partitions, "key": self._context.ring.fingerprint}
+        return {**values, **installation}
+
+    def _checked(self, meta: dict[str, Any]) -> dict[str, Any]:
+        if meta["partitions"] != self._context.partitions:
+            raise StateError(
+                f"the state was made with {meta['partitions']} partitions, the topics have "
+                f"{self._context.partitions}: users would change partition and be counted twice"
+            )
+        if meta["key"] != self._context.ring.fingerprint:
+            raise StateError(
+                "the state was made with another key: set WOOLWATCH_KEY to the one it was made with"
+            )
+        return meta
+
+    def _new_judge(self, config: Config) -> tuple[Judge, PartitionMetrics]:
+        ring = self._context.ring
+        judge = Judge(
+            config,
+            ring,
+            partition=self.partition,
+            owners=self._context.partitions,
+            pseudonyms=Pseudonyms(ring),
+        )
+        return judge, PartitionMetrics(config, ring, source=self.partition)
+
+    def _take_up(self, checkpoint: Checkpoint) -> None:
+        config = self._context.configs.config(bytes.fromhex(checkpoint.meta["config"]))
+        self._judge, self._metrics = self._new_judge(config)
+        self._judge.restore(_part(checkpoint.state, "judge"))
+        self._metrics.restore(_part(checkpoint.state, "metrics"))
+
+    async def _make_claim(self) -> int:
+        """Claim on every other owner's partition first, on our own last. Returns where the last one stands."""
+        claim, send = Claim(self.partition, self._claim), self._context.send
+        others = [
+            await send("sightings", owner, encode_claim(claim, owner))
+            for owner in range(self._context.partitions)
+            if owner != self.partition
+        ]
+        for sent in others:
+            await sent
+        return await (await send("sightings", self.partition, encode_claim(claim, self.partition)))
+
+    def _switch_to(self, config: Config) -> None:
+        """Go on under another config: what is defined alike keeps its state, what is new starts empty."""
+        if config.hash == self._judge.config.hash:
+            return
+        state, counts = self._judge.snapshot(), self._metrics.snapshot()
+        self._judge, self._metrics = self._new_judge(config)
+        self._judge.restore(state)
+        self._metrics.restore(counts)
+        log.info("judge %d: config %s from turn %d on", self.partition, config.hash, self._judge.turn)
+
+    # -- turns ---------------------------------------------------------------------------------------------------
+
+    async def take(self, batch: Batch) -> None:
+        """Judge a fetched batch: as one turn, or cut as the recorded turns say.
+
+        Raises
+        ------
+        Abandoned
+            The partition is leaving; what was not judged is taken again by its next owner.
+        """
+        await self.outputs.room()
+        topic = TOPICS.index(self._context.settings.role_of(batch.topic))
+        await self.order.run(topic, batch, self._turn)
+
+    async def _turn(self, piece: Piece) -> None:
+        if piece.recorded is None:
+            self._switch_to(self._context.config)
+        else:
+            self._switch_to(self._context.configs.config(piece.recorded.config))
+        inquiry = await _compute(len(piece.records), lambda: self._judge.ask(self._decode(piece)))
+        await self._ask(piece, inquiry)
+        answers = await self.desk.wait(inquiry.turn, set(inquiry.questions))
+        verdicts = await _compute(len(piece.records), lambda: self._judge_and_count(inquiry, answers))
+        self.desk.done(inquiry.turn)
+        self.outputs.put(verdicts)
+
+    def _decode(self, piece: Piece) -> EventBatch:
+        config, records = self._judge.config, piece.records
+        return decode_json(
+            [record.value or b"" for record in records],
+            topic=TOPICS[piece.topic],
+            partition=self.partition,
+            start=piece.start,
+            next=piece.next,
+            offsets=np.array([record.offset for record in records], np.int64),
+            record_ts_ms=np.array([record.timestamp for record in records], np.int64),
+            attributes=config.attributes_used,
+            fields=config.fields,
+            strict_names=config.strict_names,
+        )
+
+    async def _ask(self, piece: Piece, inquiry: Inquiry) -> None:
+        """Make the turn durable on our own partition, only then ask the others."""
+        plan, send = self._judge.plan, self._context.send
+
+        def record(owner: int) -> bytes:
+            return encode_sightings(sightings_of(inquiry, owner, plan, topic=piece.topic, claim=self._claim))
+
+        if piece.recorded is None:
+            fault_point("turn.before")
+            sent = await send("sightings", self.partition, record(self.partition))
+            self._log_position = await sent + 1
+            fault_point("turn.recorded")
+        else:
+            self._log_position = piece.recorded.offset + 1
+        others = [
+            await send("sightings", owner, record(owner))
+            for owner in inquiry.questions
+            if owner != self.partition
+        ]
+        for sent in others:
+            await sent
+        fault_point("turn.asked")
+
+    def _judge_and_count(self, inquiry: Inquiry, answers: Mapping[int, Any]) -> Verdicts:
+        verdicts = self._judge.judge(inquiry, answers)
+        on_time = verdicts.late == 0
+        self._metrics.update(
+            verdicts.batch,
+            verdicts.rows[on_time],
+            verdicts.user_keys[on_time],
+            verdicts.level[on_time],
+            turn=verdicts.turn,
+            watermark_ms=self._judge.watermark_ms,
+        )
+        return verdicts
+
+    # -- leaving traces ------------------------------------------------------------------------------------------
+
+    async def publish(self) -> None:
+        """Send every count that changed since the last time to the rollup, and wait until it is durable there."""
+
+        async def changed() -> None:
+            blocks = await asyncio.to_thread(self._metrics.changed_blocks, self._judge.turn)
+            await self.outputs.publish(blocks)
+
+        await self.order.at_rest(changed)
+
+    async def checkpoint(self) -> None:
+        """Write the state as of the last turn, once every sink has that turn."""
+        taken: list[Checkpoint] = []
+
+        async def look() -> None:
+            await self.outputs.publish(
+                await asyncio.to_thread(self._metrics.changed_blocks, self._judge.turn)
+            )
+            if self._judge.turn > self.outputs.checkpointed:
+                taken.append(await asyncio.to_thread(self._snapshot))
+
+        await self.order.at_rest(look)
+        for checkpoint in taken:
+            await self.outputs.reach(checkpoint.position)
+            fault_point("checkpoint.before")
+            await asyncio.to_thread(self._store.save, checkpoint)
+            self.outputs.checkpointed = checkpoint.position
+            self._durable = checkpoint.meta
+
+    def _snapshot(self) -> Checkpoint:
+        positions = {topic: self.order.positions[number] for number, topic in enumerate(TOPICS)}
+        meta = self._meta(
+            config=self._judge.config.hash,
+            positions=positions,
+            log_position=self._log_position,
+            answers_position=self.desk.durable_position(),
+            claim=self._claim.hex(),
+        )
+        state = {**_under("judge", self._judge.snapshot()), **_under("metrics", self._metrics.snapshot())}
+        return Checkpoint(self._judge.turn, meta, state)
+
+    def abandon(self) -> None:
+        """Let go of the answers that cannot come any more; the turn that waits for them is taken again later."""
+        self.desk.abandon()
+
+    async def close(self) -> None:
+        """Hand what is judged to the sinks and write a last checkpoint if the state is whole."""
+        await self.checkpoint()
+        await self.order.close()
+        await self.outputs.close()
+
+
+async def _compute(rows: int, work: Callable[[], Result]) -> Result:
+    if rows < _IN_THREAD_ROWS:
+        return work()
+    return await asyncio.to_thread(work)
+
+
+def _under(part: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{part}/{name}": value for name, value in state.items()}
+
+
+def _part(state: Mapping[str, NDArray[Any] | bytes], part: str) -> dict[str, Any]:
+    return {
+        name.removeprefix(f"{part}/"): value for name, value in state.items() if name.startswith(f"{part}/")
+    }

@@ -1,0 +1,197 @@
+"""Everything that leaves one judge partition, each way with a position of its own and none ever ahead of the log.
+
+Verdicts wait here in memory until a sink takes them: Redis many times a second, Parquet every few seconds, one call
+and one commit for many turns. A sink that is away makes them wait and, past a bound, the judge too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+import msgspec
+
+from schemas.errors import StateError
+from schemas.partials import Block
+from schemas.verdicts import Verdicts
+from sinks.dead_letters import dead_letters
+from sinks.faults import fault_point
+from sinks.parquet import ParquetSink
+from sinks.redis import RedisSink
+from streams.context import Context
+
+log = logging.getLogger(__name__)
+
+PARQUET_INTERVAL_S = 4.0
+PARQUET_ROWS = 100_000
+REDIS_INTERVAL_S = 0.1
+MAX_WAITING_ROWS = 400_000
+_BLOCKS_RECORD_BYTES = 512 * 1024
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Outputs:
+    """The sinks of one judge partition.
+
+    Parameters
+    ----------
+    partition
+        Which one.
+    context
+        Shared settings and connections.
+    epoch
+        Of this ownership; larger than that of every earlier one.
+    """
+
+    def __init__(self, partition: int, context: Context, *, epoch: int) -> None:
+        self._partition, self._context, self._epoch = partition, context, epoch
+        self._parquet = ParquetSink(context.settings.out_folder, partition, ring=context.ring)
+        self._redis = RedisSink(context.redis, partition=partition, namespace=context.settings.namespace)
+        self._for_parquet: deque[Verdicts] = deque()
+        self._for_redis: deque[Verdicts] = deque()
+        self._waiting_rows = 0
+        self._moved = asyncio.Condition()
+        self._flush_now = asyncio.Event()
+        self._closing = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self, turn: int) -> Self:
+        """Find out where each sink stands; the state stands at ``turn``.
+
+        Raises
+        ------
+        StateError
+            The tables end before the state: rows between them can not be made again.
+        """
+        self.checkpointed = turn
+        self._parquet_turn = await asyncio.to_thread(self._parquet.open)
+        if self._parquet_turn < turn:
+            raise StateError(
+                f"the tables of partition {self._partition} end before turn {self._parquet_turn}, the state stands at "
+                f"turn {turn}: give --out the folder that belongs to this --state, or --state a new folder"
+            )
+        self._redis_turn = await self._redis.take_over(epoch=self._epoch, turn=turn)
+        self._tasks = [
+            self._context.start(self._parquet_loop(), f"parquet {self._partition}"),
+            self._context.start(self._redis_loop(), f"redis {self._partition}"),
+        ]
+        return self
+
+    # -- from the judge ------------------------------------------------------------------------------------------
+
+    def put(self, verdicts: Verdicts) -> None:
+        """Take the verdicts of one turn; turns that a sink already has are not given to it again."""
+        if verdicts.turn >= self._parquet_turn:
+            self._for_parquet.append(verdicts)
+            self._waiting_rows += len(verdicts.batch)
+            if self._waiting_rows >= PARQUET_ROWS:
+                self._flush_now.set()
+        if verdicts.turn >= self._redis_turn:
+            self._for_redis.append(verdicts)
+
+    async def room(self) -> None:
+        """Wait while too much waits for the sinks."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._waiting_rows < MAX_WAITING_ROWS or self._closing)
+
+    async def reach(self, turn: int) -> None:
+        """Wait until every sink has all turns below ``turn``."""
+        self._flush_now.set()
+        async with self._moved:
+            await self._moved.wait_for(lambda: min(self._parquet_turn, self._redis_turn) >= turn)
+
+    async def publish(self, blocks: Sequence[Block]) -> None:
+        """Send counts to the rollup; returns when they are durable in its topic."""
+        sent = []
+        for partition, value in _records(blocks, self._context.partitions):
+            sent.append(await self._context.send("partials", partition, value))
+        for ack in sent:
+            await ack
+
+    # -- to the sinks --------------------------------------------------------------------------------------------
+
+    async def _parquet_loop(self) -> None:
+        while not (self._closing and not self._for_parquet):
+            if not self._closing:
+                await _wait(self._flush_now, PARQUET_INTERVAL_S)
+            self._flush_now.clear()
+            turns = list(self._for_parquet)
+            if turns:
+                await self._write_parquet(turns)
+
+    async def _write_parquet(self, turns: list[Verdicts]) -> None:
+        await self._send_dead_letters(turns)
+        position = await _patiently("parquet", lambda: asyncio.to_thread(self._parquet.write, turns))
+        async with self._moved:
+            self._parquet_turn = max(position, self._parquet_turn)
+            while self._for_parquet and self._for_parquet[0].turn < self._parquet_turn:
+                self._waiting_rows -= len(self._for_parquet.popleft().batch)
+            self._moved.notify_all()
+
+    async def _send_dead_letters(self, turns: Iterable[Verdicts]) -> None:
+        sent = [
+            await self._context.send("deadletters", self._partition, value, key)
+            for verdicts in turns
+            for key, value in dead_letters(verdicts.batch, self._context.ring)
+        ]
+        for ack in sent:
+            await ack
+        fault_point("dead_letters.sent")
+
+    async def _redis_loop(self) -> None:
+        while not (self._closing and not self._for_redis):
+            if not self._for_redis:
+                await asyncio.sleep(0 if self._closing else REDIS_INTERVAL_S)
+                continue
+            turns = [self._for_redis.popleft() for _ in range(len(self._for_redis))]
+            position = await self._redis.write(turns)
+            async with self._moved:
+                self._redis_turn = max(position, self._redis_turn)
+                self._moved.notify_all()
+
+    async def close(self) -> None:
+        """Write what waits, then end the loops."""
+        self._closing = True
+        self._flush_now.set()
+        async with self._moved:
+            self._moved.notify_all()
+        await asyncio.gather(*self._tasks)
+
+    def cancel(self) -> None:
+        """End the loops at once; what waits is judged again by the next owner."""
+        for task in self._tasks:
+            task.cancel()
+
+
+def rollup_partition(block: Block, partitions: int) -> int:
+    """Where a block is merged: a function of its key alone."""
+    return zlib.crc32(_encoder.encode(block.key)) % partitions
+
+
+def _records(blocks: Sequence[Block], partitions: int) -> list[tuple[int, bytes]]:
+    """Blocks by rollup partition, many to a record, no record much above half a megabyte."""
+    records: list[tuple[int, bytes]] = []
+    open_: dict[int, list[Block]] = {}
+    sizes: dict[int, int] = {}
+    for block in blocks:
+        partition = rollup_partition(block, partitions)
+        open_.setdefault(partition, []).append(block)
+        sizes[partition] = sizes.get(partition, 0) + len(block.rows) + 200
+        if sizes[partition] >= _BLOCKS_RECORD_BYTES:
+            records.append((partition, _encoder.encode(open_.pop(partition))))
+            del sizes[partition]
+    records += [(partition, _encoder.encode(group)) for partition, group in open_.items()]
+    return records
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

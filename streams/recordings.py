@@ -1,0 +1,167 @@
+"""Recorded events as files: Parquet, JSONL (also .gz, .zst) and CSV, in the order of files and rows.
+
+Two readers, both in bounded memory: :func:`raw_events` gives each row as the JSON that a producer would send,
+:func:`event_columns` gives whole slices as columns without a detour through JSON.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from schemas.errors import RecordingError
+from schemas.events import MAX_EVENT_BYTES
+
+SLICE_ROWS = 16_384
+_LINE_CAP = 64 * 1024 * 1024
+"""Of a longer line the rest is dropped: it becomes a dead letter of what was read."""
+
+PARQUET, JSONL, CSV = "parquet", "jsonl", "csv"
+_FORMATS = {
+    ".parquet": PARQUET,
+    ".pq": PARQUET,
+    ".jsonl": JSONL,
+    ".ndjson": JSONL,
+    ".json": JSONL,
+    ".csv": CSV,
+}
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+
+
+def format_of(path: Path) -> tuple[str, str | None]:
+    """Format and compression by the name's endings.
+
+    Raises
+    ------
+    RecordingError
+        The file is missing or its ending names no format.
+    """
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compression = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None
+    ending = suffixes[-2] if compression and len(suffixes) > 1 else (suffixes[-1] if suffixes else "")
+    if ending not in _FORMATS:
+        expected = ", ".join(sorted(_FORMATS))
+        raise RecordingError(
+            f"{path}: found ending {ending or 'none'}; expected one of {expected}, JSONL also with .gz or .zst"
+        )
+    return _FORMATS[ending], compression
+
+
+def count_rows(paths: Sequence[Path]) -> int | None:
+    """Rows of all files, for a progress bar; None when only reading would tell."""
+    if any(format_of(path)[0] != PARQUET for path in paths):
+        return None
+    return sum(pq.read_metadata(path).num_rows for path in paths)
+
+
+def tables(path: Path) -> Iterator[pa.Table]:
+    """Slices of a Parquet or CSV recording; CSV columns are all strings."""
+    kind, compression = format_of(path)
+    try:
+        if kind == PARQUET:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(SLICE_ROWS):
+                    yield pa.Table.from_batches([batch])
+            return
+        with pa.input_stream(path, compression=compression) as stream:
+            header = pa_csv.open_csv(stream).schema.names
+        convert = pa_csv.ConvertOptions(
+            column_types={name: pa.string() for name in header}, strings_can_be_null=True
+        )
+        with pa.input_stream(path, compression=compression) as stream:
+            for batch in pa_csv.open_csv(stream, convert_options=convert):
+                table = pa.Table.from_batches([batch])
+                for start in range(0, len(table), SLICE_ROWS):
+                    yield table.slice(start, SLICE_ROWS)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise RecordingError(f"{path}: not readable as {kind}: {error}") from error
+
+
+def lines(path: Path) -> Iterator[list[bytes]]:
+    """Slices of the lines of a JSONL recording, without line ends; blank lines are no events."""
+    _, compression = format_of(path)
+    try:
+        with pa.input_stream(path, compression=compression) as raw:
+            held: list[bytes] = []
+            reader = io.BufferedReader(_Readable(raw), 1 << 20)
+            while line := reader.readline(_LINE_CAP):
+                rest = line
+                while len(rest) == _LINE_CAP and not rest.endswith(b"\n"):
+                    rest = reader.readline(_LINE_CAP)
+                text = line.rstrip(b"\r\n")
+                if text.strip():
+                    held.append(text)
+                if len(held) == SLICE_ROWS:
+                    yield held
+                    held = []
+            if held:
+                yield held
+    except (pa.ArrowException, OSError) as error:
+        raise RecordingError(f"{path}: not readable as JSONL: {error}") from error
+
+
+def raw_events(paths: Sequence[Path]) -> Iterator[list[tuple[bytes, dict[str, Any] | None]]]:
+    """Each row as JSON bytes, and as a dictionary where it is one (None for a broken line), by slices."""
+    for path in paths:
+        if format_of(path)[0] == JSONL:
+            for chunk in lines(path):
+                yield [(line, _object(line)) for line in chunk]
+        else:
+            csv = format_of(path)[0] == CSV
+            for table in tables(path):
+                yield [(orjson.dumps(row), row) for row in _rows(table, csv=csv)]
+
+
+def _rows(table: pa.Table, *, csv: bool) -> Iterator[dict[str, Any]]:
+    for index, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            column = table.column(index).cast(pa.timestamp("ms", field.type.tz), safe=False).cast(pa.int64())
+            table = table.set_column(index, field.name, column)
+    for row in table.to_pylist():
+        present = {name: value for name, value in row.items() if value is not None and value != ""}
+        yield {name: _number(name, value) for name, value in present.items()} if csv else present
+
+
+_NUMBERS = frozenset(("ts", "dwell_ms", "amount_minor", "cost_minor", "label", "lat", "lon"))
+
+
+def _number(name: str, value: Any) -> Any:
+    """A CSV cell of a numeric field as a number; what is none stays text, for the engine to refuse."""
+    if name not in _NUMBERS or not isinstance(value, str):
+        return value
+    try:
+        return float(value) if name in ("lat", "lon") else int(value)
+    except ValueError:
+        return value
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    if len(line) > MAX_EVENT_BYTES:
+        return None
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class _Readable(io.RawIOBase):
+    """An Arrow input stream as a raw stream that knows lines."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return int(self._stream.readinto(buffer))

@@ -1,0 +1,89 @@
+"""One owner partition at work: counts sightings in the order of their log and answers them.
+
+An answer is a pure function of the sightings log: durable, and the same whoever gives it. Answers are acknowledged
+before a checkpoint is taken, so none can be missing; a crash in between gives the same answers again, and those who
+asked keep the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Self
+
+from detectors.shard import Shard
+from schemas.errors import StateError
+from schemas.sightings import Answers, decode_sightings, encode_answers
+from sinks.faults import fault_point
+from streams.batches import Batch
+from streams.checkpoints import Checkpoint, CheckpointStore
+from streams.context import Context
+from streams.log_reader import LogReader
+
+log = logging.getLogger(__name__)
+
+
+class ShardSeat:
+    """State and work of one owner partition in this process; made anew at every assignment."""
+
+    def __init__(self, owner: int, context: Context, reader: LogReader) -> None:
+        self.owner, self._context, self._reader = owner, context, reader
+        self._store = CheckpointStore(context.settings.state_folder, f"shard-{owner:04d}")
+        self._shard = Shard(
+            owner,
+            max_keys=context.config.max_keys,
+            lateness_ms=context.config.lateness,
+            plans=context.configs.plan,
+        )
+        self._lock = asyncio.Lock()
+        self.checkpointed = -1
+
+    async def open(self) -> Self:
+        """Load the newest checkpoint; without one the log is read from its beginning.
+
+        Raises
+        ------
+        StateError
+            The state belongs to another installation.
+        """
+        checkpoint = await asyncio.to_thread(self._store.load)
+        if checkpoint is None:
+            self.position = await self._reader.beginning("sightings", self.owner)
+        else:
+            if checkpoint.meta["key"] != self._context.ring.fingerprint:
+                raise StateError(
+                    "the state was made with another key: set WOOLWATCH_KEY to the one it was made with"
+                )
+            await asyncio.to_thread(self._shard.restore, checkpoint.state)
+            self.position = self.checkpointed = checkpoint.position
+        log.info("shard %d: at offset %d of the sightings", self.owner, self.position)
+        return self
+
+    async def take(self, batch: Batch) -> None:
+        """Count and answer every record of a batch; returns when the answers are durable."""
+        async with self._lock:
+            values = [record.value or b"" for record in batch.records if record.offset >= self.position]
+            answers = await asyncio.to_thread(self._apply, values)
+            sent = [await self._context.send("answers", a.source, encode_answers(a)) for a in answers]
+            fault_point("shard.answering")
+            for ack in sent:
+                await ack
+            fault_point("shard.answered")
+            self.position = max(self.position, batch.next)
+
+    def _apply(self, values: list[bytes]) -> list[Answers]:
+        answers = []
+        for value in values:
+            if (answer := self._shard.take(decode_sightings(value))) is not None:
+                answers.append(answer)
+        return answers
+
+    async def checkpoint(self) -> None:
+        """Write the state as it stands between two batches, unless it is written already."""
+        async with self._lock:
+            if self.position <= self.checkpointed:
+                return
+            state: Any = await asyncio.to_thread(self._shard.snapshot)
+            checkpoint = Checkpoint(self.position, {"key": self._context.ring.fingerprint}, state)
+        await asyncio.to_thread(self._store.save, checkpoint)
+        self.checkpointed = checkpoint.position

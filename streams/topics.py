@@ -1,0 +1,191 @@
+"""Topics as an administrator sees them: make the missing, compare the others, ask for offsets. Joins no group.
+
+Everything here blocks; call it before the event loop runs, or in a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.protocol.consumer import IsolationLevel, OffsetSpec
+from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+
+from schemas.errors import StateError, UnreachableError
+from streams.batches import TP
+from streams.brokers import Credentials, addresses, client_auth
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+VISIBLE_TIMEOUT_S = 30.0
+FIRST_BACKOFF_S = 0.2
+LONGEST_BACKOFF_S = 2.0
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """How a topic is made: its partitions and its configuration in the broker's words.
+
+    Of a topic that exists already only the number of partitions is compared; its configuration is the operator's.
+    ``replication`` -1 is the broker's default.
+    """
+
+    partitions: int
+    configs: Mapping[str, str] = field(default_factory=dict)
+    replication: int = -1
+
+
+class Topics:
+    """Questions to the brokers about topics, offsets and groups; made by :func:`open_topics`."""
+
+    def __init__(self, admin: Any) -> None:
+        self._admin = admin
+
+    def partition_count(self, topic: str) -> int | None:
+        """Return the number of partitions, None when there is no such topic."""
+        return self.partition_counts([topic]).get(topic)
+
+    def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
+        """Return the number of partitions of those topics that exist."""
+        described = self._admin.describe_topics(list(topics))
+        return {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
+
+    def begin_offsets(self, topic: str) -> dict[TP, int]:
+        """Return the first offset that each partition's log holds; empty when there is no such topic."""
+        return self._offsets(topic, OffsetSpec.EARLIEST)
+
+    def end_offsets(self, topic: str) -> dict[TP, int]:
+        """Return the offset after the last readable record of each partition; empty when there is no such topic."""
+        return self._offsets(topic, OffsetSpec.LATEST)
+
+    def committed(self, group: str) -> dict[TP, int]:
+        """Return what a group has committed; empty for a group that nobody knows."""
+        found = self._admin.list_group_offsets({group: None})[group]
+        return {TP(tp.topic, tp.partition): entry.offset for tp, entry in found.items() if entry.offset >= 0}
+
+    def ensure(self, wanted: Mapping[str, TopicSpec]) -> None:
+        """Make the topics that are missing and wait until every client can see them.
+
+        Raises
+        ------
+        StateError
+            A topic has another number of partitions than wanted. Nothing was made then.
+        """
+        present = self.partition_counts(wanted)
+        _require_counts(present, wanted)
+        missing = {topic: spec for topic, spec in wanted.items() if topic not in present}
+        if missing:
+            self._create(missing)
+        self._admin.wait_for_topics(list(wanted), timeout_ms=VISIBLE_TIMEOUT_S * 1000)
+        # Another worker may have been faster, with another configuration.
+        _require_counts(self.partition_counts(wanted), wanted)
+
+    def _create(self, missing: Mapping[str, TopicSpec]) -> None:
+        asked = {
+            topic: {
+                "num_partitions": spec.partitions,
+                "replication_factor": spec.replication,
+                "configs": dict(spec.configs),
+            }
+            for topic, spec in missing.items()
+        }
+        try:
+            self._admin.create_topics(asked)
+        except TopicAlreadyExistsError:
+            logger.info("another worker made the topics at the same time")
+
+    def _offsets(self, topic: str, spec: Any) -> dict[TP, int]:
+        count = self.partition_count(topic) or 0
+        if not count:
+            return {}
+        asked = {TopicPartition(topic, partition): spec for partition in range(count)}
+        try:
+            found = self._admin.list_partition_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
+        except UnknownTopicOrPartitionError:
+            return {}
+        return {TP(tp.topic, tp.partition): there.offset for tp, there in found.items()}
+
+
+@contextmanager
+def open_topics(
+    brokers: str, *, credentials: Credentials | None = None, wait_s: float | None = 60.0
+) -> Iterator[Topics]:
+    """Connect, trying again with growing pauses for `wait_s` seconds (0: once, None: for ever).
+
+    Raises
+    ------
+    UnreachableError
+        No broker answered in time, in one sentence.
+    """
+    admin = _connect(brokers, credentials, wait_s)
+    try:
+        yield Topics(admin)
+    finally:
+        admin.close()
+
+
+def ensure_topics(
+    brokers: str,
+    wanted: Mapping[str, TopicSpec],
+    *,
+    credentials: Credentials | None = None,
+    wait_s: float | None = 60.0,
+) -> None:
+    """Make the topics that are missing, compare the others; see :meth:`Topics.ensure` and :func:`open_topics`."""
+    with open_topics(brokers, credentials=credentials, wait_s=wait_s) as topics:
+        topics.ensure(wanted)
+
+
+def _require_counts(present: Mapping[str, int], wanted: Mapping[str, TopicSpec]) -> None:
+    for topic, spec in wanted.items():
+        count = present.get(topic, spec.partitions)
+        if count != spec.partitions:
+            raise StateError(
+                f"topic {topic} has {count} partitions, but {spec.partitions} are expected: the number must be the "
+                "same for topics that are read together, and must not change under an existing state"
+            )
+
+
+def _connect(brokers: str, credentials: Credentials | None, wait_s: float | None) -> Any:
+    servers = addresses(brokers)
+    deadline_s = None if wait_s is None else time.monotonic() + wait_s
+    backoff_s = FIRST_BACKOFF_S
+    while True:
+        error: Exception
+        try:
+            # A socket first: an admin client that finds nobody leaves its thread behind.
+            _require_listener(servers)
+            return KafkaAdminClient(
+                bootstrap_servers=servers,
+                bootstrap_timeout_ms=CONNECT_TIMEOUT_S * 1000,
+                client_id="woolwatch-topics",
+                **client_auth(credentials),
+            )
+        except (OSError, KafkaError) as caught:
+            error = caught
+        if deadline_s is not None and time.monotonic() + backoff_s > deadline_s:
+            waited = f"within {wait_s:g} seconds" if wait_s else "at once"
+            raise UnreachableError(f"no Kafka broker answered at {brokers} {waited}") from error
+        logger.warning("no Kafka broker answers at %s yet, trying again", brokers)
+        time.sleep(backoff_s)
+        backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
+
+
+def _require_listener(servers: Collection[str]) -> None:
+    refusals: list[OSError] = []
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        except OSError as error:
+            refusals.append(error)
+        else:
+            return
+    raise refusals[0]

@@ -1,0 +1,125 @@
+"""In which pieces the two topics of a judge partition are taken: recorded turns first, exactly as they were cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.errors import Abandoned, DataLossError
+from schemas.events import TOPICS
+from streams.batches import Batch
+from streams.turns import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The records of one turn: of topic number ``topic`` those in [start, next).
+
+    ``recorded`` is the turn in the log that this repeats, None for a new one.
+    """
+
+    topic: int
+    start: int
+    next: int
+    records: Sequence[Any]
+    recorded: Turn | None
+
+
+class TurnOrder:
+    """One turn at a time, in the recorded order as long as it lasts.
+
+    Fetches cut the log otherwise than they did before the restart, so records are held until a recorded turn is
+    whole. A topic whose recorded turns are done waits until those of the other topic are done too.
+
+    Parameters
+    ----------
+    partition
+        For messages.
+    positions
+        Topic number to the offset at which its first piece starts.
+    recorded
+        The turns to take again, in order.
+    """
+
+    def __init__(self, partition: int, positions: Mapping[int, int], recorded: Iterable[Turn]) -> None:
+        self._partition = partition
+        self.positions = dict(positions)
+        self._fetched = dict(positions)
+        self._held: dict[int, list[Any]] = {topic: [] for topic in positions}
+        self._recorded = deque(recorded)
+        self._moved = asyncio.Condition()
+        self._closed = False
+
+    @property
+    def recorded_left(self) -> int:
+        """Turns still to be taken again."""
+        return len(self._recorded)
+
+    async def run(self, topic: int, batch: Batch, take: Callable[[Piece], Awaitable[None]]) -> None:
+        """Call ``take`` for every turn that this batch completes, one turn of the partition at a time.
+
+        Raises
+        ------
+        DataLossError
+            Records between the last batch and this one were never delivered.
+        Abandoned
+            The partition is leaving.
+        """
+        if batch.next <= self._fetched[topic]:
+            return
+        if batch.start > self._fetched[topic]:
+            raise DataLossError(
+                f"{TOPICS[topic]}-{self._partition}: offsets {self._fetched[topic]} to {batch.start} were not delivered"
+            )
+        self._held[topic] += [r for r in batch.records if r.offset >= self._fetched[topic]]
+        self._fetched[topic] = batch.next
+        while (turn := self._next_recorded(topic)) is not None:
+            if batch.next < turn.next:
+                return
+            await self._run_one(topic, turn.next, take, turn)
+        if self._fetched[topic] > self.positions[topic]:
+            await self._run_one(topic, batch.next, take, None)
+
+    async def at_rest(self, look: Callable[[], Awaitable[None]]) -> bool:
+        """Call ``look`` between two turns. False when a turn was broken off, so that the state is not whole."""
+        async with self._moved:
+            if self._closed:
+                return False
+            await look()
+            return True
+
+    async def close(self) -> None:
+        """No turn begins any more; those who wait are let go."""
+        self._closed = True
+        async with self._moved:
+            self._moved.notify_all()
+
+    def _next_recorded(self, topic: int) -> Turn | None:
+        return next((turn for turn in self._recorded if turn.topic == topic), None)
+
+    async def _run_one(
+        self, topic: int, next_: int, take: Callable[[Piece], Awaitable[None]], turn: Turn | None
+    ) -> None:
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._closed or self._is_due(turn))
+            if self._closed:
+                raise Abandoned(f"partition {self._partition} is leaving")
+            held = self._held[topic]
+            records = [record for record in held if record.offset < next_]
+            self._held[topic] = held[len(records) :]
+            try:
+                await take(Piece(topic, self.positions[topic], next_, records, turn))
+            except BaseException:
+                self._closed = True  # the state stands in the middle of a turn: nobody may go on from it
+                self._moved.notify_all()
+                raise
+            self.positions[topic] = next_
+            if turn is not None:
+                self._recorded.popleft()
+            self._moved.notify_all()
+
+    def _is_due(self, turn: Turn | None) -> bool:
+        return not self._recorded if turn is None else self._recorded[0] is turn

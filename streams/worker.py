@@ -1,0 +1,172 @@
+"""A worker on one host: checks what it needs, then runs engine and rollup, each a process of its own.
+
+The children die with this process, also when it is killed; when one of them ends unasked the worker ends too, because
+half a worker would look alive. On SIGTERM or SIGINT the engine stops first and hands on what it holds, then the rollup
+merges and publishes that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from schemas.config import Config
+from schemas.errors import UnreachableError
+from schemas.events import TOPICS
+from streams.settings import Settings
+from streams.topics import TopicSpec, ensure_topics, partition_count
+
+log = logging.getLogger(__name__)
+
+ENGINE_STOP_S = 40.0
+ROLLUP_STOP_S = 20.0
+_PR_SET_PDEATHSIG = 1
+_RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+INTERNAL_RETENTION_MS = 14 * 24 * 3600 * 1000
+"""Of sightings and answers: longer than a worker is ever away. What a checkpoint needs must still be there."""
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+
+
+async def prepare(settings: Settings, changelog: str) -> int:
+    """Make first contact with Kafka and Redis and create the topics that are missing.
+
+    Returns
+    -------
+    int
+        Partition count of the event topics.
+
+    Raises
+    ------
+    UnreachableError
+        Kafka or Redis did not answer within ``settings.wait_s``.
+    StateError
+        The topics' partition counts differ.
+    """
+    partitions = await asyncio.to_thread(_ensure_topics, settings, changelog)
+    await _ping_redis(settings)
+    return partitions
+
+
+def _ensure_topics(settings: Settings, changelog: str) -> int:
+    name, large = settings.topic, {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    existing = [
+        count
+        for role in TOPICS
+        if (count := partition_count(settings.brokers, name(role), wait_s=settings.wait_s)) is not None
+    ]
+    partitions = existing[0] if existing else settings.partitions
+    kept = {**large, "retention.ms": str(INTERNAL_RETENTION_MS)}
+    compacted = {"cleanup.policy": "compact", "segment.ms": "600000", "segment.bytes": "16777216"}
+    wanted = {
+        **{name(role): TopicSpec(partitions, large) for role in TOPICS},
+        name("sightings"): TopicSpec(partitions, kept),
+        name("answers"): TopicSpec(partitions, kept),
+        name("partials"): TopicSpec(partitions, large),
+        name("deadletters"): TopicSpec(partitions, large),
+        changelog: TopicSpec(partitions, compacted),
+    }
+    ensure_topics(settings.brokers, wanted, wait_s=settings.wait_s)
+    return partitions
+
+
+async def _ping_redis(settings: Settings) -> None:
+    client = Redis.from_url(settings.redis)
+    waited = 0.0
+    try:
+        for attempt in range(1_000_000_000):
+            try:
+                await client.ping()
+                return
+            except (RedisError, OSError) as error:
+                pause = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
+                if settings.wait_s is not None and waited + pause > settings.wait_s:
+                    raise UnreachableError(
+                        f"Redis at {redacted(settings.redis)} did not answer within {settings.wait_s:.0f} s"
+                    ) from error
+                log.warning("Redis at %s does not answer yet, trying again", redacted(settings.redis))
+                await asyncio.sleep(pause)
+                waited += pause
+    finally:
+        await client.aclose()
+
+
+def redacted(url: str) -> str:
+    """A URL without user and password."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+async def run_worker(settings: Settings, config: Config, *, partitions: int) -> int:
+    """Run engine and rollup until a signal or until one of them ends.
+
+    Returns
+    -------
+    int
+        Exit code: 0 after a signal, else that of the child that ended.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    payload = msgspec.json.encode({"settings": settings, "partitions": partitions})
+    engine, rollup = [await _start(part, payload, config) for part in ("engine", "rollup")]
+    ended = [asyncio.create_task(child.wait()) for child in (engine, rollup)]
+    asked = asyncio.create_task(stop.wait())
+    await asyncio.wait([*ended, asked], return_when=asyncio.FIRST_COMPLETED)
+    if not stop.is_set():
+        which = "engine" if ended[0].done() else "rollup"
+        log.error("the %s ended by itself, the worker stops", which)
+    codes = [await _stop(engine, ENGINE_STOP_S), await _stop(rollup, ROLLUP_STOP_S)]
+    asked.cancel()
+    return next((code for code in codes if code), 0) if stop.is_set() else max(3, *codes)
+
+
+async def _start(part: str, payload: bytes, config: Config) -> asyncio.subprocess.Process:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "streams.child",
+        part,
+        str(os.getpid()),
+        stdin=asyncio.subprocess.PIPE,
+        # A group of its own: Ctrl-C reaches the parent alone, which stops the children in order.
+        start_new_session=True,
+    )
+    assert child.stdin is not None
+    child.stdin.write(len(payload).to_bytes(8, "little") + payload + config.to_json())
+    child.stdin.write_eof()
+    return child
+
+
+async def _stop(child: asyncio.subprocess.Process, patience_s: float) -> int:
+    if child.returncode is None:
+        child.terminate()
+    try:
+        async with asyncio.timeout(patience_s):
+            return await child.wait()
+    except TimeoutError:
+        log.error("process %d did not stop within %.0f s and is killed; nothing is lost by that", child.pid, patience_s)
+        child.kill()
+        await child.wait()
+        return 0
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, however it ends (Linux; a no-op elsewhere)."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
