@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from kafka import KafkaAdminClient, TopicPartition
-from kafka.protocol.consumer import IsolationLevel, OffsetSpec
+from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
+
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from schemas.errors import StateError, UnreachableError
