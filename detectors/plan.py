@@ -5,6 +5,7 @@ The plan numbers kinds, members and names; these numbers stand in sightings reco
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -105,23 +106,18 @@ def make_plan(config: Config) -> Plan:
 
 
 def _state_feature(name: str, column: int, feature: Feature) -> StateFeature:
-    if feature.distinct is not None:
-        op, argument = Op.DISTINCT, feature.distinct
-    elif feature.count is not None:
-        op, argument = Op.COUNT, feature.count
-    else:
-        op, argument = Op.SINCE, feature.since
+    op = Op[feature.kind.upper()]
     return StateFeature(
         name=name,
         column=column,
         definition=feature.definition(),
-        entity=feature.entity,
+        entity=feature.entity or "",
         op=op,
-        argument=argument,
-        window_ms=feature.window,
-        exclude_self=feature.exclude == "self",
+        argument=getattr(feature, feature.kind),
+        window_ms=feature.window_ms,
+        exclude_self=feature.exclude_self,
     )
 
 
-def _unique(values) -> tuple[str, ...]:
+def _unique(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values))

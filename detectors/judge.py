@@ -1,0 +1,209 @@
+"""Judging one partition: a pure function of (state, turn, answers).
+
+A turn has two halves. :meth:`Judge.ask` decides which rows are judged (late, duplicate and broken ones apart) and
+what must be asked of the owners of their entities; :meth:`Judge.judge` takes the answers and gives verdicts. Nothing
+here knows a clock, a broker or a file; the same turns with the same answers give the same verdicts to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.columns import AnswerReader, Columns, NameFinder
+from detectors.dedupe import FRESH, LATE, Dedupe
+from detectors.entities import entity_keys
+from detectors.evidence import EvidenceWriter, ModelScores, Term
+from detectors.half_space_trees import HalfSpaceForest
+from detectors.inquiry import Inquiry, split_by_owner
+from detectors.plan import make_plan
+from detectors.rules import compile_rules
+from detectors.scoring import combine, rule_keep, teaches
+from schemas.config import Config, HalfSpaceTrees
+from schemas.events import TOPICS, EventBatch
+from schemas.keys import KeyRing, mix
+from schemas.pseudonyms import Pseudonyms
+from schemas.sightings import NO_NAME, Answers
+from schemas.verdicts import Outcomes, Verdicts
+
+State = dict[str, NDArray[Any] | bytes]
+
+
+class Judge:
+    """The judge of one partition under one config.
+
+    Parameters
+    ----------
+    config
+        What is judged by.
+    ring
+        Keys for hashing and pseudonyms.
+    partition
+        Number of the partition.
+    owners
+        How many owner partitions share the entities.
+    """
+
+    def __init__(self, config: Config, ring: KeyRing, *, partition: int, owners: int) -> None:
+        self.config, self.config_hash, self.plan = config, config.hash, make_plan(config)
+        self.turn = 0
+        self._ring, self._partition, self._owners = ring, partition, owners
+        self._pseudonyms = Pseudonyms(ring)
+        self._dedupe = Dedupe(lateness_ms=config.lateness_ms)
+        self._answers = AnswerReader(self.plan)
+        self._counted_names = NameFinder(self.plan.names, ring)
+        self._rules = compile_rules(config)
+        self._rule_names = NameFinder(tuple(self._rules.name_index), ring)
+        self._rule_weights = np.array([rule.weight for rule in config.rules.values()], np.float64)
+        self._models = {n: m for n, m in config.models.items() if isinstance(m, HalfSpaceTrees)}
+        self._model_weights = np.array([model.weight for model in self._models.values()], np.float64)
+        self._forests = {name: _forest(model) for name, model in self._models.items()}
+        levels = config.levels
+        self._levels = np.array([levels.observe, levels.review, levels.block], np.float64)
+        self._evidence = EvidenceWriter(
+            [(rule.name, [Term(*term) for term in rule.terms]) for rule in self._rules.rules],
+            [(name, model.features) for name, model in self._models.items()],
+        )
+
+    @property
+    def watermark_ms(self) -> int:
+        """Events below it are late in whatever topic they come; the lowest of the topics that had an event."""
+        return self._dedupe.lowest_watermark_ms
+
+    # -- the first half ------------------------------------------------------------------------------------------
+
+    def ask(self, batch: EventBatch) -> Inquiry:
+        """Screen a batch and say what must be asked. It changes the memory of event ids and the watermark."""
+        keys = {kind: entity_keys(batch, kind, self._ring) for kind in ("event_id", "user_id")}
+        sound = batch.rejected == 0
+        outcome = self._dedupe.screen(
+            TOPICS.index(batch.topic) if batch.topic in TOPICS else 0,
+            mix(keys["event_id"], keys["user_id"]),
+            batch.integers[0],
+            sound.astype(np.uint8),
+        )
+        rows = np.flatnonzero(sound & ((outcome == FRESH) | (outcome == LATE)))
+        for kind in ("device_id", *self.plan.kinds, *self.plan.members):
+            if kind not in keys:
+                keys[kind] = entity_keys(batch, kind, self._ring)
+        entity = _stack([keys[kind] for kind in self.plan.kinds], rows)
+        return Inquiry(
+            turn=self.turn,
+            batch=batch,
+            rows=rows,
+            late=(outcome[rows] == LATE).astype(np.uint8),
+            duplicates=int(np.count_nonzero(sound)) - len(rows),
+            name=self._counted_names.find(batch, rows, other=NO_NAME).astype(np.uint16),
+            keys=entity,
+            members=_stack([keys[kind] for kind in self.plan.members], rows),
+            user_keys=keys["user_id"][rows],
+            device_keys=keys["device_id"][rows],
+            questions=split_by_owner(entity, self.plan, source=self._partition, owners=self._owners),
+        )
+
+    # -- the second half -----------------------------------------------------------------------------------------
+
+    def judge(self, inquiry: Inquiry, answers: Mapping[int, Answers]) -> Verdicts:
+        """Score the rows of an inquiry by the owners' answers; learn from those that rules call clean."""
+        batch, rows = inquiry.batch, inquiry.rows
+        columns = Columns(batch, rows, self.config.features, self._ring)
+        self._answers.fill(inquiry.questions, answers, columns.features)
+        inputs = columns.stack(self._rules.inputs)
+        fired = self._rules.fired(inputs, self._rule_names.find(batch, rows, other=-1))
+        keep = rule_keep(fired, self._rule_weights)
+        teaching = teaches(keep, self.config.levels.review, (inquiry.late == 0).astype(np.uint8))
+        scores = [self._score(name, columns, teaching) for name in self._models]
+        strengths = _stack_rows([score.strength for score in scores], len(rows))
+        score, level = combine(keep, strengths, self._model_weights, self._levels)
+        evidence = self._evidence.build(fired, inputs, scores)
+        self.turn = inquiry.turn + 1
+        return Verdicts(
+            turn=inquiry.turn,
+            batch=batch,
+            rows=rows,
+            late=inquiry.late,
+            user_keys=inquiry.user_keys,
+            device_keys=inquiry.device_keys,
+            user=self._pseudonyms.columns("user", inquiry.user_keys, batch, "user_id", rows),
+            device=self._pseudonyms.columns("device", inquiry.device_keys, batch, "device_id", rows),
+            ip=self._pseudonyms.columns("ip", self._ip_keys(inquiry), batch, "ip", rows),
+            score=score,
+            level=level,
+            features=columns.features,
+            models=strengths,
+            reason_offsets=evidence.reason_offsets,
+            reason_codes=evidence.reason_codes,
+            evidence_offsets=evidence.json_offsets,
+            evidence_bytes=evidence.json_bytes,
+            feature_names=self.config.feature_names,
+            model_names=tuple(self._models),
+            reason_names=self._evidence.reason_names,
+            config_hash=self.config_hash,
+            outcomes=_outcomes(inquiry),
+        )
+
+    def _score(self, name: str, columns: Columns, teaching: NDArray[np.uint8]) -> ModelScores:
+        x = columns.named(self._models[name].features)
+        raw, strength = self._forests[name].score_and_learn(x, teaching)
+        return ModelScores(raw, strength, x)
+
+    def _ip_keys(self, inquiry: Inquiry) -> NDArray[np.uint64]:
+        if "ip" in self.plan.kinds:
+            return inquiry.keys[self.plan.kinds.index("ip")]
+        return entity_keys(inquiry.batch, "ip", self._ring)[inquiry.rows]
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> State:
+        """Copies of everything that the next turn depends on, as flat arrays."""
+        state: State = {"turn": np.array([self.turn], np.int64)}
+        state |= {f"dedupe/{key}": value for key, value in self._dedupe.snapshot().items()}
+        for name, forest in self._forests.items():
+            part = f"model/{name}/{_definition(self._models[name])}"
+            state |= {f"{part}/{key}": value for key, value in forest.snapshot().items()}
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up a snapshot, also of another config: a model whose definition is unchanged keeps what it learned."""
+        self.turn = int(state["turn"][0])
+        self._dedupe.restore(_part(state, "dedupe"))
+        for name, forest in self._forests.items():
+            if kept := _part(state, f"model/{name}/{_definition(self._models[name])}"):
+                forest.restore(kept)
+
+
+def _forest(model: HalfSpaceTrees) -> HalfSpaceForest:
+    return HalfSpaceForest(features=model.features, trees=model.trees, height=model.height, seed=model.seed)
+
+
+def _definition(model: HalfSpaceTrees) -> str:
+    """What a model has learned depends on these alone; its weight may change."""
+    return f"{model.trees}x{model.height}@{model.seed}:{','.join(model.features)}"
+
+
+def _outcomes(inquiry: Inquiry) -> Outcomes:
+    late = int(np.count_nonzero(inquiry.late))
+    return Outcomes(
+        verdicts=len(inquiry.rows) - late,
+        late=late,
+        duplicates=inquiry.duplicates,
+        rejected=int(np.count_nonzero(inquiry.batch.rejected)),
+    )
+
+
+def _stack(columns: list[NDArray[np.uint64]], rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    if not columns:
+        return np.empty((0, len(rows)), np.uint64)
+    return np.stack([column[rows] for column in columns])
+
+
+def _stack_rows(columns: list[NDArray[np.float64]], rows: int) -> NDArray[np.float64]:
+    return np.stack(columns) if columns else np.empty((0, rows))
+
+
+def _part(state: Mapping[str, Any], part: str) -> dict[str, Any]:
+    prefix = f"{part}/"
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
