@@ -1,23 +1,24 @@
 """Half-space trees, compiled: River's ``MinMaxScaler() | HalfSpaceTrees(...)``, equal number for number.
 
-A tree halves the space of scaled features at random and counts how many events of the last full window fell into
-each node; an event that falls where few did is strange. Fails when anomalies come packed: a burst that is learned
-looks normal within one window, which is why only events that rules leave alone teach (the caller's ``teaches``).
+A tree halves the space of scaled features at random and counts how many events of the last full window fell
+into each node; an event that falls where few did is strange. Fails when anomalies come packed: a burst that
+is learned looks normal one window later, so only events that rules leave alone should teach.
 
 The score points up: 0 is normal, 1 as strange as can be. For River's numbers to the bit:
 
 - the splits come from River's sequence of random draws, features sorted by name as River sorts them;
-- scoring scales by the ranges before the event, learning by the ranges after it, hence walks anew when one grew;
+- scoring scales by the ranges before the event, learning by those after it: walk anew when one grew;
 - River's sums of ``mass * 2 ** depth`` are integers below 2^53, so summing integers gives the same float;
-- until the first window is full there are no masses to compare with: the raw score is 0, and it is neither ranked
-  nor counted among the scores learned from (250 zeros would make the first real scores all look rare).
+- until the first window is full there are no masses to compare with: the raw score is 0, and it is neither
+  ranked nor counted among the scores learned from (250 zeros would make the first real scores look rare).
 
-Trees stand side by side, ``slot = node * trees + tree``, children of node k at 2k + 1 and 2k + 2, so one step of all
-walks is one vectorised loop. The window being learned counts leaves only; inner nodes are summed when it is full.
+Trees stand side by side, ``slot = node * trees + tree``, the children of node k at 2k + 1 and 2k + 2, so one
+step of all walks is one flat loop. The window that fills counts leaves only; the nodes above are summed when
+it is full.
 
-Memory: 11 bytes a node and tree for splits and masses (140 kB at 25 x 8), and the score counters, 8 bytes times
-``trees * window * (2 ** (height + 1) - 1)`` at most (25 MB at 25 x 8 x 250; see :mod:`detectors.rank`). About 0.4 us an
-event at 25 x 8.
+Memory: 16 bytes an inner node (100 kB at 25 x 8), and the score counters, at most 8 bytes times ``trees *
+window * (2 ** (height + 1) - 1)`` (25 MB at 25 x 8 x 250; see :mod:`detectors.rank`). About 0.55 us an event
+at 25 x 8.
 
 References
 ----------
@@ -69,8 +70,8 @@ class HalfSpaceForest:
     Parameters
     ----------
     features
-        Names of the inputs, in the order of the rows of ``x``. River draws splits over the sorted names, so names
-        matter, not only how many there are.
+        Names of the inputs, in the order of the rows of ``x``. River draws splits over the sorted names, so
+        the names matter, not only how many there are.
     trees, height
         Number of trees and of splits from root to leaf, both at least 1.
     window
@@ -86,13 +87,15 @@ class HalfSpaceForest:
     Examples
     --------
     >>> forest = HalfSpaceForest(features=["dwell_ms"], trees=5, height=3, window=3, seed=42)
-    >>> x = np.array([[50.0, 45.0, 43.0, 44.0, np.nan]])
-    >>> raw, strength = forest.score_and_learn(x, np.ones(5, np.uint8))
+    >>> x = np.array([[50.0, 45.0, 43.0, 44.0, 46.0, 90.0]])
+    >>> raw, strength = forest.score_and_learn(x, np.ones(6, np.uint8))
     >>> raw.round(3).tolist(), strength.tolist()
-    ([0.0, 0.0, 0.0, 0.107, 0.733], [0.0, 0.0, 0.0, 0.0, 1.0])
+    ([0.0, 0.0, 0.0, 0.427, 0.853, 0.933], [0.0, 0.0, 0.0, 0.0, 1.0, 1.0])
     """
 
-    def __init__(self, *, features: Sequence[str], trees: int, height: int, window: int = 250, seed: int) -> None:
+    def __init__(
+        self, *, features: Sequence[str], trees: int, height: int, window: int = 250, seed: int
+    ) -> None:
         names = tuple(features)
         if not names or len(set(names)) != len(names):
             raise ValueError(f"expected feature names, each once, got {list(names)}")
@@ -144,7 +147,7 @@ class HalfSpaceForest:
         return raw, strength
 
     def snapshot(self) -> dict[str, NDArray[np.generic]]:
-        """A copy of all state. Some 75 kB at 25 x 8 and 12 bytes for each distinct score."""
+        """A copy of all state. Some 40 kB at 25 x 8 and 12 bytes for each distinct score."""
         forest = self._forest
         masses, times = sparse(self._counts)
         return {
@@ -167,12 +170,16 @@ class HalfSpaceForest:
             If the snapshot is of a forest with other splits, or damaged; this forest is then as it was.
         """
         if not np.array_equal(snapshot["splits"], self._fingerprint()):
-            raise ValueError("expected a snapshot of a forest with the same features, trees, height, window and seed")
+            raise ValueError(
+                "expected a snapshot of a forest with the same features, trees, height, window and seed"
+            )
         forest = self._forest
         for name in ("smallest", "largest", "reference", "leaves", "clock"):
             mine, saved = getattr(forest, name), snapshot[name]
             if saved.shape != mine.shape or saved.dtype != mine.dtype:
-                raise ValueError(f"expected {name} as {mine.dtype}{mine.shape}, got {saved.dtype}{saved.shape}")
+                raise ValueError(
+                    f"expected {name} as {mine.dtype}{mine.shape}, got {saved.dtype}{saved.shape}"
+                )
         self._counts = dense(
             self._largest_mass,
             np.asarray(snapshot["rank_masses"], np.uint32),
@@ -198,7 +205,7 @@ def _draw_splits(
     nodes = 2**height - 1
     feature = np.zeros((nodes, trees), np.uint16)
     threshold = np.zeros((nodes, trees), np.float64)
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - River's generator; nothing is kept secret by it
 
     def draw(tree: int, node: int, ranges: dict[int, tuple[float, float]]) -> None:
         if node >= nodes:
@@ -242,10 +249,10 @@ def _widen(forest: Forest, values: NDArray[np.float64]) -> bool:
 @kernel
 def _walk(
     forest: Forest, scaled: NDArray[np.float64], slots: NDArray[np.int32], going: NDArray[np.int32]
-) -> np.int64:
+) -> int:
     """Walk all trees to their leaves, left in ``slots``; the sum of ``mass * 2 ** depth`` on the way.
 
-    A walk counts up to and including the first node that holds less than a tenth of a window; ``going`` is scratch.
+    A walk counts up to and including the first node with less than a tenth of a window; ``going`` is scratch.
     """
     reference, split_feature, split_at = forest.reference, forest.split_feature, forest.split_at
     trees = np.int32(forest.trees)
@@ -268,7 +275,7 @@ def _walk(
     level_sum = np.int32(0)
     for t in range(forest.trees):
         level_sum += np.int32(reference[np.uint32(slots[t])]) * going[t]
-    return total + (np.int64(level_sum) << forest.height)
+    return int(total + (np.int64(level_sum) << forest.height))
 
 
 @kernel

@@ -1,13 +1,13 @@
 """How rare a raw score is among those a model has learned from: exact counts, summed in three short steps.
 
-The strength of an anomaly model is ``max(0, (r - 0.99) / 0.01)``, cut off at 1, where ``r`` is the share of the raw
-scores the model learned from so far that are strictly below this one, and 0 while it has learned from none. So
-the lower 99 % say nothing, and a score above all of them says all a model can say.
+The strength of an anomaly model is ``max(0, (r - 0.99) / 0.01)``, cut off at 1. ``r`` is the share of the raw
+scores the model learned from so far that are strictly below this one, and 0 while it has learned from none.
+So the lower 99 % say nothing, and a score above all of them says all that a model can say.
 
-A half-space score is ``1 - mass / whole`` with an integer mass, so "strictly below" means "of greater mass", and
-counting masses is exact where a quantile sketch of floats would not be. Counters stand in three levels (each
-mass, pages of 256, books of 65 536); one look-up sums a stretch of each, and stops as soon as the sum says that
-the score is not rare.
+A half-space score is ``1 - mass / whole`` with an integer mass, so "strictly below" means "of greater mass",
+and counting masses is exact where a quantile sketch of floats would not be. Counters stand in three levels
+(each mass, pages of 256, books of 65 536); a look-up sums a stretch of each, and stops as soon as the sum
+says that the score is not rare.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ LARGEST_MASS = 1 << 27
 class MassCounts(NamedTuple):
     """Counters of the masses a model learned from, as kernels take them.
 
-    ``each[m]`` counts mass m, ``pages[m >> 8]`` and ``books[m >> 16]`` its neighbourhoods; all int64. 8 bytes for
-    every mass up to the largest, committed by the operating system only where masses occur.
+    ``each[m]`` counts mass m, ``pages[m >> 8]`` and ``books[m >> 16]`` its neighbourhoods; all int64. 8 bytes
+    for every mass up to the largest, committed by the operating system only where masses occur.
     """
 
     each: NDArray[np.int64]
@@ -81,7 +81,7 @@ def count_mass(counts: MassCounts, mass: int) -> None:
 
 @kernel
 def strength_of_share(not_below: int, learned: int) -> float:
-    """Strength when ``not_below`` of ``learned`` scores are not strictly below; falls as ``not_below`` grows."""
+    """Strength when ``not_below`` of ``learned`` scores are not strictly below; never rises with them."""
     share = (learned - not_below) / learned
     strength = (share - COMMON_SHARE) / 0.01
     return min(1.0, max(0.0, strength))  # (1 - .99) / .01 is a little above 1 in floats
@@ -112,12 +112,12 @@ def strength_of_mass(counts: MassCounts, learned: int, mass: int) -> float:
 
 
 def sparse(counts: MassCounts) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """The masses that occurred, ascending, and how often: what a checkpoint keeps. Looks at used pages only."""
+    """The masses that occurred, ascending, and how often: what a checkpoint keeps. Reads used pages only."""
     pages = np.flatnonzero(counts.pages)
-    used = counts.each.reshape(-1, 1 << PAGE_BITS)[pages]
-    at, mass = np.nonzero(used)
-    masses = (pages[at] << PAGE_BITS) + mass
-    return masses.astype(np.uint32), used[at, mass]
+    used = counts.each.reshape(-1, 1 << PAGE_BITS)[pages].ravel()
+    at = np.flatnonzero(used)
+    masses = (pages[at >> PAGE_BITS] << PAGE_BITS) + (at & ((1 << PAGE_BITS) - 1))
+    return masses.astype(np.uint32), used[at]
 
 
 def dense(largest_mass: int, masses: NDArray[np.uint32], times: NDArray[np.int64]) -> MassCounts:

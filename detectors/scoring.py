@@ -1,9 +1,9 @@
 """From what fired to a score and a level.
 
-The score is ``1 - keep``, where ``keep`` is the product of ``1 - weight`` over the rules that fired, in the config's
-order, then of ``1 - weight * strength`` over the models, in the config's order. One row never meets another, so the
-floats are the same however rows are cut into batches. Thresholds are inclusive and compared with the float as it
-is: one rule of weight 0.1 scores 1 - (1 - 0.1) = 0.09999999999999998, which is below 0.1.
+The score is ``1 - keep``, where ``keep`` is the product of ``1 - weight`` over the rules that fired, in the
+config's order, then of ``1 - weight * strength`` over the models, in the config's order. One row never meets
+another, so the floats are the same however rows are cut into batches. Thresholds are inclusive and compared
+with the float as it is: one rule of weight 0.1 scores 1 - (1 - 0.1) = 0.09999999999999998, below 0.1.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def teaches(
     >>> teaches(np.array([1.0, 0.4, 1.0]), 0.6, np.array([1, 1, 0], np.uint8)).tolist()
     [1, 0, 0]
     """
-    clean = (1.0 - keep < review_threshold) & (eligible != 0)
+    clean: NDArray[np.bool_] = (1.0 - keep < review_threshold) & (eligible != 0)
     return clean.astype(np.uint8)
 
 

@@ -1,0 +1,308 @@
+"""Why a row was flagged: reason codes, and JSON that names each value beside the threshold it met.
+
+A reason is a rule that fired, under its name, or a model whose strength is above 0, as ``model:<name>``;
+rules come first, both in the config's order. A row without a reason has no codes and no JSON (no bytes).
+Otherwise::
+
+    [{"reason":"shared_device","terms":[
+        {"feature":"device_other_users_24h","value":3,"op":">=","threshold":2}]},
+     {"reason":"model:anomaly","raw":0.93,"strength":0.5,"inputs":{"dwell_ms":120,"ip_other_users":null}}]
+
+An attack flags every row, so nothing here is done per row in Python: the text is laid out as pieces between
+numbers once per config, one call of orjson formats the numbers of a whole batch, and a compiled loop joins
+both. About 0.6 us a flagged row with three reasons and 470 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from schemas.kernels import kernel
+
+MODEL_PREFIX = "model:"
+LARGEST_INTEGER = 1 << 53
+LARGEST_TEXT = (1 << 31) - 1
+"""Offsets of an Arrow string are int32."""
+COMMA, POINT, ZERO, OPEN, CLOSE = b",.0[]"
+
+Threshold = float | str | bool | None
+
+
+class Term(NamedTuple):
+    """One comparison of a rule, as evidence shows it."""
+
+    row: int
+    """Row of ``values`` that holds the feature."""
+    feature: str
+    operator: str
+    threshold: Threshold
+    """A number, or text where the other side of the comparison is no constant."""
+
+
+class ModelScores(NamedTuple):
+    """What a model made of a batch."""
+
+    raw: NDArray[np.float64]
+    """float64[n]: its own score."""
+    strength: NDArray[np.float64]
+    """float64[n]: 0..1; NaN where it has none."""
+    x: NDArray[np.float64]
+    """float64[features, n]: what it saw; NaN is null."""
+
+
+class Evidence(NamedTuple):
+    """Reasons of n rows as an Arrow list, their JSON as an Arrow string."""
+
+    reason_offsets: NDArray[np.int32]
+    """int32[n + 1]: row i has ``reason_codes[reason_offsets[i]:reason_offsets[i + 1]]``."""
+    reason_codes: NDArray[np.int32]
+    """Indexes into :attr:`EvidenceWriter.reason_names`."""
+    json_offsets: NDArray[np.int32]
+    """int32[n + 1]: row i has ``json_bytes[json_offsets[i]:json_offsets[i + 1]]``."""
+    json_bytes: NDArray[np.uint8]
+
+
+class _Layout(NamedTuple):
+    """The text of all reasons, cut where a number goes in.
+
+    Reason r has the numbers ``first[r]`` up to ``first[r + 1]``; number k is ``columns[source[k]]``. Each
+    number has a piece of text before it and each reason one behind its last, so number k of reason r follows
+    piece k + r.
+    """
+
+    first: NDArray[np.int64]
+    source: NDArray[np.int64]
+    text: NDArray[np.uint8]
+    piece_start: NDArray[np.int64]
+
+
+class EvidenceWriter:
+    """Writes the evidence of batches judged under one config.
+
+    Parameters
+    ----------
+    rules
+        Name and terms of each rule, in the config's order.
+    models
+        Name and features of each model, in the config's order.
+
+    Examples
+    --------
+    >>> writer = EvidenceWriter([("quick", [Term(0, "dwell_ms", "<", 900)])], [])
+    >>> evidence = writer.build(np.array([[0], [1]], np.uint8), np.array([[4000.0, 250.0]]), [])
+    >>> evidence.reason_offsets.tolist(), evidence.json_offsets.tolist()
+    ([0, 0, 1], [0, 0, 90])
+    >>> evidence.json_bytes.tobytes().decode()
+    '[{"reason":"quick","terms":[{"feature":"dwell_ms","value":250,"op":"<","threshold":900}]}]'
+    """
+
+    def __init__(
+        self, rules: Sequence[tuple[str, Sequence[Term]]], models: Sequence[tuple[str, Sequence[str]]]
+    ) -> None:
+        self.reason_names = (*(name for name, _ in rules), *(MODEL_PREFIX + name for name, _ in models))
+        self._rules = len(rules)
+        self._rule_rows = 1 + max((term.row for _, terms in rules for term in terms), default=-1)
+        self._features = tuple(len(features) for _, features in models)
+        reasons = [_rule_pieces(name, terms) for name, terms in rules]
+        column = self._rule_rows
+        for name, features in models:
+            reasons.append(_model_pieces(name, features, column))
+            column += 2 + len(features)
+        self._layout = _lay_out(reasons)
+
+    def build(
+        self, fired: NDArray[np.uint8], values: NDArray[np.float64], models: Sequence[ModelScores]
+    ) -> Evidence:
+        """Reasons and JSON of each row.
+
+        Parameters
+        ----------
+        fired
+            uint8[n, rules]: not 0 where the rule fired.
+        values
+            float64[inputs, n]: what the rules' terms refer to; NaN is null.
+        models
+            For each model what it made of the rows.
+
+        Raises
+        ------
+        OverflowError
+            If the batch would have 2 GiB of evidence: cut it.
+        """
+        rows = fired.shape[0]
+        self._check(fired, values, models)
+        strengths = np.stack([model.strength for model in models]) if models else np.empty((0, rows))
+        reason_offsets = np.zeros(rows + 1, np.int32)
+        _count_reasons(fired, strengths, reason_offsets)
+        codes = np.empty(reason_offsets[-1], np.int32)
+        _list_reasons(fired, strengths, codes)
+
+        flagged = np.flatnonzero(np.diff(reason_offsets))
+        blocks = [values[: self._rule_rows, flagged]]
+        for model in models:
+            blocks += [model.raw[None, flagged], model.strength[None, flagged], model.x[:, flagged]]
+        layout = self._layout
+        numbers = np.empty(np.diff(layout.first)[codes].sum())
+        _gather_numbers(layout, np.concatenate(blocks), flagged, reason_offsets, codes, numbers)
+        digits = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
+
+        fixed = np.diff(layout.piece_start[layout.first + np.arange(layout.first.size)])
+        most = int(fixed[codes].sum()) + len(digits) + codes.size + 2 * flagged.size
+        if most > LARGEST_TEXT:
+            raise OverflowError(
+                f"expected less than 2 GiB of evidence a batch, got {most} bytes for {rows} rows"
+            )
+        json_offsets = np.zeros(rows + 1, np.int32)
+        text = np.empty(most, np.uint8)
+        _write(layout, reason_offsets, codes, np.frombuffer(digits, np.uint8), json_offsets, text)
+        return Evidence(reason_offsets, codes, json_offsets, text[: json_offsets[-1]])
+
+    def _check(
+        self, fired: NDArray[np.uint8], values: NDArray[np.float64], models: Sequence[ModelScores]
+    ) -> None:
+        """Refuse arrays that the compiled loops would read beyond."""
+        rows = fired.shape[0]
+        if fired.shape[1] != self._rules or values.shape[0] < self._rule_rows or values.shape[1] != rows:
+            raise ValueError(
+                f"expected fired of {self._rules} rules and {self._rule_rows} values a row, "
+                f"got {fired.shape} and {values.shape}"
+            )
+        shapes = [(model.raw.shape, model.strength.shape, model.x.shape) for model in models]
+        if shapes != [((rows,), (rows,), (features, rows)) for features in self._features]:
+            raise ValueError(f"expected models of {self._features} features on {rows} rows, got {shapes}")
+
+
+_Pieces = tuple[list[bytes], list[int]]
+"""Text around the numbers of a reason, one piece more than numbers; and the column of each number."""
+
+
+def _rule_pieces(name: str, terms: Sequence[Term]) -> _Pieces:
+    pieces = [b'{"reason":' + orjson.dumps(name) + b',"terms":[']
+    for term in terms:
+        pieces[-1] += b'{"feature":' + orjson.dumps(term.feature) + b',"value":'
+        condition = b',"op":' + orjson.dumps(term.operator) + b',"threshold":' + _constant(term.threshold)
+        pieces.append(condition + b"},")
+    pieces[-1] = pieces[-1].removesuffix(b",") + b"]}"
+    return pieces, [term.row for term in terms]
+
+
+def _model_pieces(name: str, features: Sequence[str], column: int) -> _Pieces:
+    """The model's columns are its raw score, its strength and its inputs, from ``column`` on."""
+    pieces = [b'{"reason":' + orjson.dumps(MODEL_PREFIX + name) + b',"raw":', b',"strength":', b',"inputs":{']
+    for feature in features:
+        pieces[-1] += orjson.dumps(feature) + b":"
+        pieces.append(b",")
+    pieces[-1] = pieces[-1].removesuffix(b",") + b"}}"
+    return pieces, list(range(column, column + 2 + len(features)))
+
+
+def _constant(threshold: Threshold) -> bytes:
+    """A threshold as JSON; whole numbers without a point, as values are written too."""
+    if isinstance(threshold, float) and threshold.is_integer() and abs(threshold) <= LARGEST_INTEGER:
+        return orjson.dumps(int(threshold))
+    return orjson.dumps(threshold)
+
+
+def _lay_out(reasons: Sequence[_Pieces]) -> _Layout:
+    pieces = [piece for texts, _ in reasons for piece in texts]
+    return _Layout(
+        first=np.cumsum([0, *(len(sources) for _, sources in reasons)]),
+        source=np.array([source for _, sources in reasons for source in sources], np.int64),
+        text=np.frombuffer(b"".join(pieces), np.uint8).copy(),
+        piece_start=np.cumsum([0, *map(len, pieces)]),
+    )
+
+
+@kernel
+def _count_reasons(
+    fired: NDArray[np.uint8], strengths: NDArray[np.float64], offsets: NDArray[np.int32]
+) -> None:
+    for row in range(fired.shape[0]):
+        found = 0
+        for rule in range(fired.shape[1]):
+            found += fired[row, rule] != 0
+        for model in range(strengths.shape[0]):
+            found += strengths[model, row] > 0.0
+        offsets[row + 1] = offsets[row] + found
+
+
+@kernel
+def _list_reasons(fired: NDArray[np.uint8], strengths: NDArray[np.float64], codes: NDArray[np.int32]) -> None:
+    rules, at = fired.shape[1], 0
+    for row in range(fired.shape[0]):
+        for rule in range(rules):
+            if fired[row, rule]:
+                codes[at] = rule
+                at += 1
+        for model in range(strengths.shape[0]):
+            if strengths[model, row] > 0.0:
+                codes[at] = rules + model
+                at += 1
+
+
+@kernel
+def _gather_numbers(
+    layout: _Layout,
+    columns: NDArray[np.float64],
+    flagged: NDArray[np.int64],
+    reason_offsets: NDArray[np.int32],
+    codes: NDArray[np.int32],
+    numbers: NDArray[np.float64],
+) -> None:
+    """All numbers in the order of the text; column j of ``columns`` is row ``flagged[j]``."""
+    at = 0
+    for j in range(flagged.size):
+        row = flagged[j]
+        for code in codes[reason_offsets[row] : reason_offsets[row + 1]]:
+            for k in range(layout.first[code], layout.first[code + 1]):
+                numbers[at] = columns[layout.source[k], j] + 0.0  # no negative zero
+                at += 1
+
+
+@kernel
+def _write(
+    layout: _Layout,
+    reason_offsets: NDArray[np.int32],
+    codes: NDArray[np.int32],
+    digits: NDArray[np.uint8],
+    json_offsets: NDArray[np.int32],
+    out: NDArray[np.uint8],
+) -> None:
+    """Join pieces and numbers. ``digits`` is ``[1.0,null,0.5]``: a number ends before a comma or bracket."""
+    at, read = 0, 1
+    for row in range(reason_offsets.size - 1):
+        begin = reason_offsets[row]
+        for place in range(begin, reason_offsets[row + 1]):
+            out[at] = OPEN if place == begin else COMMA
+            at += 1
+            reason = codes[place]
+            for k in range(layout.first[reason], layout.first[reason + 1]):
+                at = _copy(
+                    layout.text, layout.piece_start[k + reason], layout.piece_start[k + reason + 1], out, at
+                )
+                end = read
+                while digits[end] != COMMA and digits[end] != CLOSE:
+                    end += 1
+                whole = digits[end - 1] == ZERO and digits[end - 2] == POINT
+                at = _copy(digits, read, end - 2 if whole else end, out, at)
+                read = end + 1
+            tail = layout.first[reason + 1] + reason
+            at = _copy(layout.text, layout.piece_start[tail], layout.piece_start[tail + 1], out, at)
+        if reason_offsets[row + 1] > begin:
+            out[at] = CLOSE
+            at += 1
+        json_offsets[row + 1] = at
+
+
+@kernel
+def _copy(source: NDArray[np.uint8], begin: int, end: int, out: NDArray[np.uint8], at: int) -> int:
+    """Copy ``source[begin:end]`` to ``out[at:]``; where the next byte goes."""
+    target, piece = out[at : at + end - begin], source[begin:end]  # indexes from 0 copy by the vector
+    for i in range(piece.size):
+        target[i] = piece[i]
+    return at + piece.size
