@@ -56,7 +56,7 @@ ANYTHING = Range()
 
 
 def always_holds(condition: Condition) -> bool:
-    """Whether it holds for every event; as nothing holds of null: whether it does when all inputs are null."""
+    """Whether it holds for every event; nothing holds of null, so: whether it does when all inputs are."""
     return holds(condition, lambda _: math.nan)
 
 
