@@ -13,11 +13,23 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.services import REPOSITORY, KafkaBroker, RedisServer
 
 DATA_VARIABLE = "WOOLWATCH_DATA"
 REQUIRE_ALL = os.environ.get("WOOLWATCH_REQUIRE") == "all"
+
+# No example fails by the clock: the first one of a kernel compiles it, and neighbours may hold the processor.
+# CI draws the same examples each time, developers new ones.
+settings.register_profile(
+    "woolwatch",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=REQUIRE_ALL,
+    print_blob=True,
+)
+settings.load_profile("woolwatch")
 
 
 def recorded_data() -> Path | None:
