@@ -1,0 +1,276 @@
+"""What is in the tables: one entry for each commit of a judge partition, and the account that they add up to.
+
+``_log/p<partition>/<first turn, 20 digits>.json`` lists the files of turns [first, next). Creating it *is*
+the commit; its name is where the entry before it ends, so the entries of a partition form one chain,
+whoever wrote them: of two writers that stand at the same turn exactly one can go on. An entry never
+changes, and an entry is only made when the files of the one before it stand in the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+
+from schemas.errors import StateError
+from schemas.verdicts import Outcomes, Verdicts
+from sinks.durable_files import create_if_absent, make_folder, sync
+from sinks.faults import fault_point
+
+LOG_FOLDER = "_log"
+STAGING_FOLDER = "_staging"
+_KEY_FILE = "key"
+_VERSION = 1
+
+
+class SourceAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What became of the records of one topic-partition.
+
+    Parameters
+    ----------
+    topic, partition
+        The source; ``topic`` is the role.
+    ranges
+        Offsets [start, next) that were judged, ascending; those that touch are one.
+    verdicts, late, duplicates, rejected
+        How the records in them ended.
+    """
+
+    topic: str
+    partition: int
+    ranges: tuple[tuple[int, int], ...]
+    verdicts: int
+    late: int
+    duplicates: int
+    rejected: int
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """The counts."""
+        return Outcomes(self.verdicts, self.late, self.duplicates, self.rejected)
+
+    def problems(self) -> Iterator[str]:
+        """Say of every two ranges in a row that do not meet what is wrong, in a sentence."""
+        for (_, end), (start, _) in pairwise(self.ranges):
+            what = "are in no table" if start > end else "were judged twice"
+            low, high = sorted((start, end))
+            yield f"{self.topic}-{self.partition}: offsets {low} to {high - 1} {what}"
+
+
+Account = tuple[SourceAccount, ...]
+"""One for each topic-partition, in order of their names."""
+
+
+class CommittedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of a commit: where in the tables, below the root, and how many rows."""
+
+    path: str
+    rows: int
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One commit.
+
+    Parameters
+    ----------
+    partition
+        The judge partition.
+    first, next
+        The turns [first, next) are in.
+    staged
+        Folder below ``_staging/`` in which file number i waits as ``<i>.staged`` until it is renamed.
+    files
+        Files of the commit.
+    account
+        What these turns consumed.
+    total
+        What all turns below ``next`` consumed.
+    """
+
+    partition: int
+    first: int
+    next: int
+    staged: str
+    files: tuple[CommittedFile, ...]
+    account: Account
+    total: Account
+    version: int = _VERSION
+
+
+_decoder = msgspec.json.Decoder(Entry)
+
+
+class CommitLog:
+    """The entries of one judge partition.
+
+    Parameters
+    ----------
+    root
+        The sink's folder.
+    partition
+        The judge partition.
+    """
+
+    def __init__(self, root: Path, partition: int) -> None:
+        self._folder = root / LOG_FOLDER / f"p{partition}"
+
+    def create_folder(self) -> None:
+        """Make the folder of the entries."""
+        make_folder(self._folder)
+
+    def read(self, first: int) -> Entry | None:
+        """The entry that begins at a turn; None when no turn from there on is in.
+
+        Raises
+        ------
+        StateError
+            It is none of ours, or of a later version.
+        """
+        path = self._path(first)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            entry = _decoder.decode(content)
+        except msgspec.DecodeError as error:
+            raise StateError(f"{path} is no commit that this version can read: {error}") from error
+        if (entry.first, entry.version) != (first, _VERSION):
+            raise StateError(
+                f"{path} is a commit of turn {entry.first} in format {entry.version}, not {_VERSION}"
+            )
+        return entry
+
+    def entry(self, first: int) -> Entry:
+        """The entry that begins at a turn and is known to be there, durably."""
+        # Another process may have made it and not have synced its name yet.
+        sync(self._folder)
+        entry = self.read(first)
+        if entry is None:
+            raise StateError(f"{self._path(first)} was there and is gone")
+        return entry
+
+    def last(self) -> Entry | None:
+        """The newest entry, durably."""
+        newest = None
+        first = max(self.firsts(), default=0)
+        while (entry := self.read(first)) is not None:
+            newest, first = entry, entry.next
+        return None if newest is None else self.entry(newest.first)
+
+    def firsts(self) -> list[int]:
+        """First turns of all entries, in no order."""
+        return [int(path.stem) for path in self._folder.glob("*.json")]
+
+    def append(self, entry: Entry, *, by_way_of: Path) -> bool:
+        """Commit, unless another writer already has committed this turn; then False."""
+        won = create_if_absent(self._path(entry.first), msgspec.json.encode(entry), by_way_of=by_way_of)
+        fault_point("log.appended")
+        return won
+
+    def _path(self, first: int) -> Path:
+        return self._folder / f"{first:020d}.json"
+
+
+def account_of(verdicts: Iterable[Verdicts]) -> Account:
+    """The account of some turns."""
+    return merged(
+        SourceAccount(
+            turn.batch.topic,
+            turn.batch.partition,
+            ((turn.batch.start, turn.batch.next),),
+            turn.outcomes.verdicts,
+            turn.outcomes.late,
+            turn.outcomes.duplicates,
+            turn.outcomes.rejected,
+        )
+        for turn in verdicts
+    )
+
+
+def merged(parts: Iterable[SourceAccount]) -> Account:
+    """Add up accounts, earlier ones first."""
+    ranges: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    counts: dict[tuple[str, int], list[int]] = {}
+    for part in parts:
+        source = (part.topic, part.partition)
+        known = ranges.setdefault(source, [])
+        for start, next_ in part.ranges:
+            if known and known[-1][1] == start:
+                known[-1] = (known[-1][0], next_)
+            else:
+                known.append((start, next_))
+        total = counts.setdefault(source, [0, 0, 0, 0])
+        for i, count in enumerate((part.verdicts, part.late, part.duplicates, part.rejected)):
+            total[i] += count
+    return tuple(SourceAccount(*source, tuple(ranges[source]), *counts[source]) for source in sorted(ranges))
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What all judge partitions have in the tables, and what is wrong with it: one sentence each."""
+
+    sources: Account
+    turns: dict[int, int]
+    """Next turn by judge partition."""
+    problems: tuple[str, ...]
+
+
+def read_accounts(root: Path) -> Accounts:
+    """Add up every entry of every partition, as of now; workers may go on writing meanwhile.
+
+    Reads one small file for each commit, so it is for a command, not for a worker.
+
+    Raises
+    ------
+    StateError
+        An entry can not be read.
+    """
+    found: list[SourceAccount] = []
+    turns: dict[int, int] = {}
+    problems: list[str] = []
+    for folder in sorted((root / LOG_FOLDER).glob("p*")):
+        partition = int(folder.name.removeprefix("p"))
+        entries, lost = _chain(CommitLog(root, partition))
+        account = merged(source for entry in entries for source in entry.account)
+        if entries and entries[-1].total != account:
+            problems.append(
+                f"judge partition {partition}: the running total differs from the sum of the commits"
+            )
+        problems += [
+            f"judge partition {partition}: the commits before turn {first} are missing" for first in lost
+        ]
+        turns[partition] = entries[-1].next if entries else 0
+        found += account
+    sources = merged(found)
+    problems += [problem for source in sources for problem in source.problems()]
+    return Accounts(sources, turns, tuple(problems))
+
+
+def _chain(log: CommitLog) -> tuple[Sequence[Entry], list[int]]:
+    """The entries from turn 0 on, and the first turns of those that the chain does not reach."""
+    firsts = log.firsts()  # before the walk: an entry that is added meanwhile is reached, or not missed
+    entries: list[Entry] = []
+    while (entry := log.read(entries[-1].next if entries else 0)) is not None:
+        entries.append(entry)
+    return entries, sorted(set(firsts) - {entry.first for entry in entries})
+
+
+def claim_key(root: Path, fingerprint: str, *, by_way_of: Path) -> None:
+    """Note which pseudonym key these tables are made with.
+
+    Raises
+    ------
+    StateError
+        They were made with another one: the same user would have two pseudonyms.
+    """
+    path = root / LOG_FOLDER / _KEY_FILE
+    if not path.exists() and create_if_absent(path, fingerprint.encode(), by_way_of=by_way_of):
+        return
+    if path.read_text() != fingerprint:
+        raise StateError(
+            f"the tables in {root} were made with another key: set WOOLWATCH_KEY to the one they have"
+        )
