@@ -39,7 +39,7 @@ def _files(folder: Path) -> list[Path]:
         entries = sorted(folder.iterdir())
     except OSError as error:
         found = f"{folder} ({error.strerror})"
-        raise ConfigError.of("", "$", found=found, expected="a folder of YAML files") from error
+        raise ConfigError(file="", path="$", found=found, expected="a folder of YAML files") from error
     return [file for file in entries if file.suffix in SUFFIXES and not file.name.startswith(".")]
 
 
@@ -47,8 +47,10 @@ def _read(file: Path) -> bytes:
     """At most one byte more than is allowed, so that a device or a giant in the folder does no harm."""
     try:
         if not file.is_file():
-            raise ConfigError.of(file.name, "$", found="something that is no file", expected="a file")
+            raise ConfigError(file=file.name, path="$", found="something that is no file", expected="a file")
         with file.open("rb") as opened:
             return opened.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError.of(file.name, "$", found=f"{error.strerror}", expected="a readable file") from error
+        raise ConfigError(
+            file=file.name, path="$", found=f"{error.strerror}", expected="a readable file"
+        ) from error

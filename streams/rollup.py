@@ -32,9 +32,15 @@ FLUSH_INTERVAL_S = 1.0
 FLUSH_SHARE = 0.2
 """Files are replaced whole; at most this share of the time goes into it, so large tables are replaced less often."""
 
+_TABLE = "blocks"
 _blocks_decoder = msgspec.msgpack.Decoder(list[Block])
 _block_decoder = msgspec.msgpack.Decoder(Block)
 _encoder = msgspec.msgpack.Encoder()
+
+
+def changelog_name(group: str) -> str:
+    """The table's changelog topic as Faust names it; it must exist, compacted, before the app starts."""
+    return f"{group}-{_TABLE}-changelog"
 
 
 class RollupApp:
@@ -51,18 +57,13 @@ class RollupApp:
         self._topic = settings.topic("partials")
         self.app = self._make_app()
         self._table = self.app.Table(
-            "blocks",
+            _TABLE,
             partitions=partitions,
             key_type=bytes,
             value_type=bytes,
             key_serializer="raw",
             value_serializer="raw",
         )
-
-    @property
-    def changelog(self) -> str:
-        """Name of the table's changelog topic; it must exist, compacted, before the app starts."""
-        return f"{self._settings.rollup_group}-blocks-changelog"
 
     def _make_app(self) -> BatchApp:
         app = make_app(

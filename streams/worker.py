@@ -21,9 +21,10 @@ from redis.exceptions import RedisError
 
 from schemas.config import Config
 from schemas.errors import UnreachableError
-from schemas.events import TOPICS
+from streams.installation import ensure_event_topics, ensure_internal_topics
+from streams.rollup import changelog_name
 from streams.settings import Settings
-from streams.topics import TopicSpec, ensure_topics, partition_count
+from streams.topics import open_topics
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,8 @@ ROLLUP_STOP_S = 20.0
 _PR_SET_PDEATHSIG = 1
 _RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-INTERNAL_RETENTION_MS = 14 * 24 * 3600 * 1000
-"""Of sightings and answers: longer than a worker is ever away. What a checkpoint needs must still be there."""
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
-
-async def prepare(settings: Settings, changelog: str) -> int:
+async def prepare(settings: Settings) -> int:
     """Make first contact with Kafka and Redis and create the topics that are missing.
 
     Returns
@@ -52,30 +49,17 @@ async def prepare(settings: Settings, changelog: str) -> int:
     StateError
         The topics' partition counts differ.
     """
-    partitions = await asyncio.to_thread(_ensure_topics, settings, changelog)
+    partitions = await asyncio.to_thread(_ensure_topics, settings)
     await _ping_redis(settings)
     return partitions
 
 
-def _ensure_topics(settings: Settings, changelog: str) -> int:
-    name, large = settings.topic, {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
-    existing = [
-        count
-        for role in TOPICS
-        if (count := partition_count(settings.brokers, name(role), wait_s=settings.wait_s)) is not None
-    ]
-    partitions = existing[0] if existing else settings.partitions
-    kept = {**large, "retention.ms": str(INTERNAL_RETENTION_MS)}
-    compacted = {"cleanup.policy": "compact", "segment.ms": "600000", "segment.bytes": "16777216"}
-    wanted = {
-        **{name(role): TopicSpec(partitions, large) for role in TOPICS},
-        name("sightings"): TopicSpec(partitions, kept),
-        name("answers"): TopicSpec(partitions, kept),
-        name("partials"): TopicSpec(partitions, large),
-        name("deadletters"): TopicSpec(partitions, large),
-        changelog: TopicSpec(partitions, compacted),
-    }
-    ensure_topics(settings.brokers, wanted, wait_s=settings.wait_s)
+def _ensure_topics(settings: Settings) -> int:
+    with open_topics(settings.brokers, wait_s=settings.wait_s) as topics:
+        partitions = ensure_event_topics(topics, settings)
+        ensure_internal_topics(
+            topics, settings, partitions=partitions, changelog=changelog_name(settings.rollup_group)
+        )
     return partitions
 
 

@@ -1,0 +1,43 @@
+"""The topics of an installation: which there are, how they are made."""
+
+from __future__ import annotations
+
+from schemas.events import TOPICS
+from streams.settings import Settings
+from streams.topics import Topics, TopicSpec
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+INTERNAL_RETENTION_MS = 14 * 24 * 3600 * 1000
+"""Of sightings and answers: longer than a worker is ever away. What a checkpoint needs must still be there."""
+
+_LARGE = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+_KEPT = {**_LARGE, "retention.ms": str(INTERNAL_RETENTION_MS)}
+_COMPACTED = {"cleanup.policy": "compact", "segment.ms": "600000", "segment.bytes": "16777216"}
+_INTERNAL = {"sightings": _KEPT, "answers": _KEPT, "partials": _LARGE, "deadletters": _LARGE}
+
+
+def ensure_event_topics(topics: Topics, settings: Settings) -> int:
+    """Make the event topics that are missing; returns their partition count.
+
+    Raises
+    ------
+    StateError
+        The two have different counts.
+    """
+    names = [settings.topic(role) for role in TOPICS]
+    present = topics.partition_counts(names)
+    partitions = next(iter(present.values()), settings.partitions)
+    topics.ensure(dict.fromkeys(names, TopicSpec(partitions, _LARGE)))
+    return partitions
+
+
+def ensure_internal_topics(topics: Topics, settings: Settings, *, partitions: int, changelog: str) -> None:
+    """Make the topics that only the engine uses; they have the partition count of the event topics.
+
+    Raises
+    ------
+    StateError
+        One exists with another count: the events' was changed under an existing state.
+    """
+    wanted = {settings.topic(role): TopicSpec(partitions, configs) for role, configs in _INTERNAL.items()}
+    topics.ensure({**wanted, changelog: TopicSpec(partitions, _COMPACTED)})

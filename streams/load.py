@@ -1,0 +1,144 @@
+"""Load: publish a recording to Kafka, keyed, partitioned and routed as the engine expects it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, MessageSizeTooLargeError
+from kafka.partitioner.default import murmur2
+
+from schemas.config import Config
+from schemas.errors import UnreachableError
+from schemas.events import CLICKS, TOPICS
+from streams import recordings
+from streams.brokers import addresses
+from streams.installation import MAX_MESSAGE_BYTES, ensure_event_topics
+from streams.settings import Settings
+from streams.topics import open_topics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSummary:
+    """What was published: records by topic, and rows that no broker would take."""
+
+    published: Mapping[str, int]
+    too_large: int
+    seconds: float
+
+
+def load(
+    paths: Sequence[Path],
+    settings: Settings,
+    config: Config,
+    *,
+    rate: float | None = None,
+    speed: float | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> LoadSummary:
+    """Publish every row in order; returns when all are acknowledged.
+
+    Parameters
+    ----------
+    paths
+        The files, in order.
+    settings, config
+        Brokers; topic names, routing and field map.
+    rate
+        At most so many events a second.
+    speed
+        Keep the events' own pace, so many times as fast.
+    progress
+        Told the rows of each slice.
+
+    Raises
+    ------
+    UnreachableError
+        The brokers did not answer, or did not take a record.
+    RecordingError
+        A file can not be read.
+    """
+    partitions = _ensure_event_topics(settings)
+    producer = KafkaProducer(
+        bootstrap_servers=addresses(settings.brokers),
+        acks="all",
+        linger_ms=20,
+        batch_size=256 * 1024,
+        compression_type="lz4",
+        max_request_size=MAX_MESSAGE_BYTES,
+    )
+    published, too_large, started = dict.fromkeys(TOPICS, 0), 0, time.monotonic()
+    pace = _Pace(rate, speed)
+    failures: list[BaseException] = []
+    try:
+        for chunk in recordings.raw_events(paths):
+            for value, event in chunk:
+                pace.wait(event, config)
+                topic, key = _route(event, config)
+                try:
+                    producer.send(
+                        settings.topic(topic), value, key=key, partition=_partition(key, partitions)
+                    ).add_errback(failures.append)
+                except MessageSizeTooLargeError:
+                    too_large += 1
+                    continue
+                published[topic] += 1
+            progress(len(chunk))
+        producer.flush()
+    except KafkaError as error:
+        raise UnreachableError(f"Kafka at {settings.brokers} did not take the events: {error}") from error
+    finally:
+        producer.close()
+    if failures:
+        raise UnreachableError(f"Kafka did not take {len(failures)} events; the first said {failures[0]!r}")
+    return LoadSummary(published, too_large, time.monotonic() - started)
+
+
+def _ensure_event_topics(settings: Settings) -> int:
+    with open_topics(settings.brokers, wait_s=settings.wait_s) as topics:
+        return ensure_event_topics(topics, settings)
+
+
+def _route(event: dict[str, Any] | None, config: Config) -> tuple[str, bytes]:
+    """Topic and key of an event; a broken one goes where its neighbours see it rejected."""
+    if event is None:
+        return CLICKS, b""
+    user = event.get(config.fields.get("user_id", "user_id"))
+    name = event.get(config.fields.get("event", "event"))
+    named = event.get("topic")
+    topic = named if named in TOPICS else config.topic_of(name) if isinstance(name, str) else CLICKS
+    return topic, str(user).encode(errors="replace") if user is not None else b""
+
+
+def _partition(key: bytes, partitions: int) -> int:
+    """As the Java clients place a key."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class _Pace:
+    """Holds events back to a rate, or to their own time."""
+
+    def __init__(self, rate: float | None, speed: float | None) -> None:
+        self._rate, self._speed = rate, speed
+        self._sent, self._started = 0, time.monotonic()
+        self._first_ms: int | None = None
+
+    def wait(self, event: dict[str, Any] | None, config: Config) -> None:
+        due_s = 0.0
+        if self._rate is not None:
+            due_s = self._sent / self._rate
+        ts = (event or {}).get(config.fields.get("ts", "ts"))
+        if self._speed is not None and isinstance(ts, int):
+            self._first_ms = ts if self._first_ms is None else self._first_ms
+            due_s = (ts - self._first_ms) / 1000 / self._speed
+        self._sent += 1
+        early_s = self._started + due_s - time.monotonic()
+        if early_s > 0:
+            time.sleep(early_s)

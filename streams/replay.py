@@ -1,0 +1,207 @@
+"""Replay: the core over a recording, without a broker and without Redis; the tables come out.
+
+It is one partition and one source: the order of the files and their rows is the judged order. Batches are only how
+work is cut; any size gives the same verdicts and tables.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from detectors.inquiry import sightings_of
+from detectors.judge import Judge
+from detectors.shard import Shard
+from metrics.partition_metrics import PartitionMetrics
+from metrics.rollup import Rollup
+from schemas.config import Config
+from schemas.decode import decode_json
+from schemas.errors import ConfigError
+from schemas.events import RECORDING, TOPICS, EventBatch
+from schemas.keys import KeyRing
+from schemas.metric_tables import METRIC_SCHEMAS
+from schemas.tabular import decode_table
+from schemas.verdicts import Outcomes, Verdicts
+from sinks.metric_files import MetricFiles
+from sinks.parquet import ParquetSink
+from streams import recordings
+from streams.routing import NO_TOPIC, topics_of
+
+log = logging.getLogger(__name__)
+
+DEFAULT_BATCH_SIZE = 16_384
+_COMMIT_ROWS = 200_000
+_COMMIT_TURNS = 5_000
+_CLAIM = bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySummary:
+    """What a replay did."""
+
+    outcomes: Outcomes
+    flagged: int
+    out: Path
+
+
+@dataclass
+class _Totals:
+    verdicts: int = 0
+    late: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    flagged: int = 0
+
+    def add(self, verdicts: Verdicts) -> None:
+        outcomes = verdicts.outcomes
+        self.verdicts += outcomes.verdicts
+        self.late += outcomes.late
+        self.duplicates += outcomes.duplicates
+        self.rejected += outcomes.rejected
+        self.flagged += int(np.count_nonzero(verdicts.level[verdicts.late == 0] >= 2))
+
+
+class Core:
+    """Judge, owner and counts of a single partition in one process: what replay and backtest run."""
+
+    def __init__(self, config: Config, ring: KeyRing) -> None:
+        self._judge = Judge(config, ring, partition=0, owners=1)
+        plan = self._judge.plan
+        self._shard = Shard(
+            0, max_keys=config.memory.max_keys, lateness_ms=config.lateness_ms, plans=lambda _: plan
+        )
+        self.metrics = PartitionMetrics(config, ring, source=0)
+
+    def judge(self, batch: EventBatch) -> Verdicts:
+        """Take one batch as one turn."""
+        judge, shard = self._judge, self._shard
+        inquiry = judge.ask(batch)
+        answers = shard.take(sightings_of(inquiry, 0, judge.plan, topic=0, claim=_CLAIM))
+        assert answers is not None, "a new turn of the only judge is never void"
+        verdicts = judge.judge(inquiry, {0: answers})
+        on_time = verdicts.late == 0
+        self.metrics.update(
+            batch,
+            verdicts.rows[on_time],
+            verdicts.user_keys[on_time],
+            verdicts.level[on_time],
+            turn=verdicts.turn,
+            watermark_ms=judge.watermark_ms,
+        )
+        return verdicts
+
+
+def replay(
+    paths: Sequence[Path],
+    config: Config,
+    ring: KeyRing,
+    out: Path,
+    *,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> ReplaySummary:
+    """Judge a recording and write its tables.
+
+    Parameters
+    ----------
+    paths
+        The files, in order.
+    config, ring
+        What is judged by, and the keys.
+    out
+        A new or empty folder.
+    batch_size
+        Rows of a turn; it changes nothing but the speed.
+    progress
+        Told the rows of each turn.
+
+    Raises
+    ------
+    RecordingError
+        A file can not be read.
+    ConfigError
+        ``out`` holds tables already.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError.of("--out", "$", found=f"{out}, which is not empty", expected="a new folder")
+    core, sink, totals = Core(config, ring), ParquetSink(out, 0, ring=ring), _Totals()
+    sink.open()
+    held: list[Verdicts] = []
+    rows = 0
+    for batch in batches(paths, config, ring, batch_size):
+        verdicts = core.judge(batch)
+        totals.add(verdicts)
+        held.append(verdicts)
+        rows += len(batch)
+        if rows >= _COMMIT_ROWS or len(held) >= _COMMIT_TURNS:
+            sink.write(held)
+            held, rows = [], 0
+        progress(len(batch))
+    if held:
+        sink.write(held)
+    write_metrics(core.metrics, config, out)
+    outcomes = Outcomes(totals.verdicts, totals.late, totals.duplicates, totals.rejected)
+    return ReplaySummary(outcomes, totals.flagged, out)
+
+
+def write_metrics(metrics: PartitionMetrics, config: Config, out: Path) -> None:
+    """Write the metric tables of a single partition."""
+    rollup, files = Rollup(config), MetricFiles(out)
+    for block in metrics.all_blocks():
+        rollup.put(block)
+    for table in METRIC_SCHEMAS:
+        files.replace(table, 0, 1, rollup.table(table))
+
+
+def batches(paths: Sequence[Path], config: Config, ring: KeyRing, batch_size: int) -> Iterator[EventBatch]:
+    """The recording as batches of at most ``batch_size`` rows; offsets count each topic by itself."""
+    position = _Position()
+    for path in paths:
+        for decoded in _decoded(path, config, ring, position):
+            for first in range(0, len(decoded), batch_size):
+                yield decoded.slice(first, min(first + batch_size, len(decoded)))
+
+
+@dataclass
+class _Position:
+    row: int = 0
+    offsets: list[int] = field(default_factory=lambda: [0] * len(TOPICS))
+
+
+def _decoded(path: Path, config: Config, ring: KeyRing, position: _Position) -> Iterator[EventBatch]:
+    strict = config.known_event_names if config.events.strict else None
+    common = {"topic": RECORDING, "partition": 0, "attributes": config.attributes_used, "fields": config.fields}
+    kind = recordings.format_of(path)[0]
+    if kind == recordings.JSONL:
+        for lines in recordings.lines(path):
+            place = _place(position, len(lines))
+            batch = decode_json(lines, record_ts_ms=None, strict_names=strict, **common, **place)
+            yield _routed(batch, np.full(len(lines), NO_TOPIC, np.int8), config, ring, position)
+        return
+    for table in recordings.tables(path):
+        place = _place(position, len(table))
+        decoded = decode_table(table, strict_names=strict, csv=kind == recordings.CSV, **common, **place)
+        yield _routed(decoded.batch, decoded.topic, config, ring, position)
+
+
+def _place(position: _Position, rows: int) -> dict[str, object]:
+    start = position.row
+    position.row += rows
+    return {"start": start, "next": position.row, "offsets": np.arange(start, position.row)}
+
+
+def _routed(
+    batch: EventBatch, named: np.ndarray, config: Config, ring: KeyRing, position: _Position
+) -> EventBatch:
+    topics = topics_of(batch, named, config, ring)
+    offsets = np.empty(len(batch), np.int64)
+    for number in range(len(TOPICS)):
+        mine = topics == number
+        count = int(np.count_nonzero(mine))
+        offsets[mine] = np.arange(position.offsets[number], position.offsets[number] + count)
+        position.offsets[number] += count
+    return replace(batch, offsets=offsets, topics=topics)
