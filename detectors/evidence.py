@@ -8,9 +8,9 @@ Otherwise::
         {"feature":"device_other_users_24h","value":3,"op":">=","threshold":2}]},
      {"reason":"model:anomaly","raw":0.93,"strength":0.5,"inputs":{"dwell_ms":120,"ip_other_users":null}}]
 
-An attack flags every row, so nothing here is done per row in Python: the text is laid out as pieces between
-numbers once per config, one call of orjson formats the numbers of a whole batch, and a compiled loop joins
-both. About 0.6 us a flagged row with three reasons and 470 bytes.
+An attack flags every row, so nothing here is done per row in Python: :mod:`detectors.evidence_layout` lays
+the text out between the numbers once per config, one call of orjson formats the numbers of a whole batch, and
+a compiled loop joins both. About 0.6 us a flagged row with three reasons and 470 bytes.
 """
 
 from __future__ import annotations
@@ -22,26 +22,23 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from detectors.evidence_layout import (
+    MODEL_PREFIX,
+    NO_WORDS,
+    Layout,
+    Term,
+    lay_out,
+    model_reason,
+    rule_reason,
+    terms_of,
+)
 from schemas.kernels import kernel
 
-MODEL_PREFIX = "model:"
-LARGEST_INTEGER = 1 << 53
+__all__ = ["Evidence", "EvidenceWriter", "ModelScores", "Term", "terms_of"]
+
 LARGEST_TEXT = (1 << 31) - 1
 """Offsets of an Arrow string are int32."""
-COMMA, POINT, ZERO, OPEN, CLOSE = b",.0[]"
-
-Threshold = float | str | bool | None
-
-
-class Term(NamedTuple):
-    """One comparison of a rule, as evidence shows it."""
-
-    row: int
-    """Row of ``values`` that holds the feature."""
-    feature: str
-    operator: str
-    threshold: Threshold
-    """A number, or text where the other side of the comparison is no constant."""
+COMMA, POINT, ZERO, OPEN, CLOSE, NULL = b",.0[]n"
 
 
 class ModelScores(NamedTuple):
@@ -67,33 +64,19 @@ class Evidence(NamedTuple):
     json_bytes: NDArray[np.uint8]
 
 
-class _Layout(NamedTuple):
-    """The text of all reasons, cut where a number goes in.
-
-    Reason r has the numbers ``first[r]`` up to ``first[r + 1]``; number k is ``columns[source[k]]``. Each
-    number has a piece of text before it and each reason one behind its last, so number k of reason r follows
-    piece k + r.
-    """
-
-    first: NDArray[np.int64]
-    source: NDArray[np.int64]
-    text: NDArray[np.uint8]
-    piece_start: NDArray[np.int64]
-
-
 class EvidenceWriter:
     """Writes the evidence of batches judged under one config.
 
     Parameters
     ----------
     rules
-        Name and terms of each rule, in the config's order.
+        Name and terms of each rule, in the config's order; :func:`terms_of` makes terms of a condition.
     models
         Name and features of each model, in the config's order.
 
     Examples
     --------
-    >>> writer = EvidenceWriter([("quick", [Term(0, "dwell_ms", "<", 900)])], [])
+    >>> writer = EvidenceWriter([("quick", [Term("dwell_ms", "<", 900, (("dwell_ms", 0),))])], [])
     >>> evidence = writer.build(np.array([[0], [1]], np.uint8), np.array([[4000.0, 250.0]]), [])
     >>> evidence.reason_offsets.tolist(), evidence.json_offsets.tolist()
     ([0, 0, 1], [0, 0, 90])
@@ -106,14 +89,15 @@ class EvidenceWriter:
     ) -> None:
         self.reason_names = (*(name for name, _ in rules), *(MODEL_PREFIX + name for name, _ in models))
         self._rules = len(rules)
-        self._rule_rows = 1 + max((term.row for _, terms in rules for term in terms), default=-1)
+        rows = [row for _, terms in rules for term in terms for _, row in term.inputs]
+        self._rule_rows = 1 + max(rows, default=-1)
         self._features = tuple(len(features) for _, features in models)
-        reasons = [_rule_pieces(name, terms) for name, terms in rules]
+        reasons = [rule_reason(name, terms) for name, terms in rules]
         column = self._rule_rows
         for name, features in models:
-            reasons.append(_model_pieces(name, features, column))
+            reasons.append(model_reason(name, features, column))
             column += 2 + len(features)
-        self._layout = _lay_out(reasons)
+        self._layout = lay_out(reasons)
 
     def build(
         self, fired: NDArray[np.uint8], values: NDArray[np.float64], models: Sequence[ModelScores]
@@ -134,8 +118,8 @@ class EvidenceWriter:
         OverflowError
             If the batch would have 2 GiB of evidence: cut it.
         """
-        rows = fired.shape[0]
         self._check(fired, values, models)
+        rows, layout = fired.shape[0], self._layout
         strengths = np.stack([model.strength for model in models]) if models else np.empty((0, rows))
         reason_offsets = np.zeros(rows + 1, np.int32)
         _count_reasons(fired, strengths, reason_offsets)
@@ -143,24 +127,29 @@ class EvidenceWriter:
         _list_reasons(fired, strengths, codes)
 
         flagged = np.flatnonzero(np.diff(reason_offsets))
-        blocks = [values[: self._rule_rows, flagged]]
-        for model in models:
-            blocks += [model.raw[None, flagged], model.strength[None, flagged], model.x[:, flagged]]
-        layout = self._layout
+        columns = self._columns(values, models, flagged)
         numbers = np.empty(np.diff(layout.first)[codes].sum())
-        _gather_numbers(layout, np.concatenate(blocks), flagged, reason_offsets, codes, numbers)
+        _gather_numbers(layout, columns, flagged, reason_offsets, codes, numbers)
         digits = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
 
-        fixed = np.diff(layout.piece_start[layout.first + np.arange(layout.first.size)])
-        most = int(fixed[codes].sum()) + len(digits) + codes.size + 2 * flagged.size
+        most = int(layout.most[codes].sum()) + len(digits) + flagged.size
         if most > LARGEST_TEXT:
             raise OverflowError(
-                f"expected less than 2 GiB of evidence a batch, got {most} bytes for {rows} rows"
+                f"expected less than 2 GiB of evidence a batch, got {most} bytes of {rows} rows"
             )
         json_offsets = np.zeros(rows + 1, np.int32)
         text = np.empty(most, np.uint8)
         _write(layout, reason_offsets, codes, np.frombuffer(digits, np.uint8), json_offsets, text)
         return Evidence(reason_offsets, codes, json_offsets, text[: json_offsets[-1]])
+
+    def _columns(
+        self, values: NDArray[np.float64], models: Sequence[ModelScores], flagged: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Whatever the reasons show of the flagged rows, one row of numbers each."""
+        blocks = [values[: self._rule_rows, flagged]]
+        for model in models:
+            blocks += [model.raw[None, flagged], model.strength[None, flagged], model.x[:, flagged]]
+        return np.concatenate(blocks)
 
     def _check(
         self, fired: NDArray[np.uint8], values: NDArray[np.float64], models: Sequence[ModelScores]
@@ -175,47 +164,6 @@ class EvidenceWriter:
         shapes = [(model.raw.shape, model.strength.shape, model.x.shape) for model in models]
         if shapes != [((rows,), (rows,), (features, rows)) for features in self._features]:
             raise ValueError(f"expected models of {self._features} features on {rows} rows, got {shapes}")
-
-
-_Pieces = tuple[list[bytes], list[int]]
-"""Text around the numbers of a reason, one piece more than numbers; and the column of each number."""
-
-
-def _rule_pieces(name: str, terms: Sequence[Term]) -> _Pieces:
-    pieces = [b'{"reason":' + orjson.dumps(name) + b',"terms":[']
-    for term in terms:
-        pieces[-1] += b'{"feature":' + orjson.dumps(term.feature) + b',"value":'
-        condition = b',"op":' + orjson.dumps(term.operator) + b',"threshold":' + _constant(term.threshold)
-        pieces.append(condition + b"},")
-    pieces[-1] = pieces[-1].removesuffix(b",") + b"]}"
-    return pieces, [term.row for term in terms]
-
-
-def _model_pieces(name: str, features: Sequence[str], column: int) -> _Pieces:
-    """The model's columns are its raw score, its strength and its inputs, from ``column`` on."""
-    pieces = [b'{"reason":' + orjson.dumps(MODEL_PREFIX + name) + b',"raw":', b',"strength":', b',"inputs":{']
-    for feature in features:
-        pieces[-1] += orjson.dumps(feature) + b":"
-        pieces.append(b",")
-    pieces[-1] = pieces[-1].removesuffix(b",") + b"}}"
-    return pieces, list(range(column, column + 2 + len(features)))
-
-
-def _constant(threshold: Threshold) -> bytes:
-    """A threshold as JSON; whole numbers without a point, as values are written too."""
-    if isinstance(threshold, float) and threshold.is_integer() and abs(threshold) <= LARGEST_INTEGER:
-        return orjson.dumps(int(threshold))
-    return orjson.dumps(threshold)
-
-
-def _lay_out(reasons: Sequence[_Pieces]) -> _Layout:
-    pieces = [piece for texts, _ in reasons for piece in texts]
-    return _Layout(
-        first=np.cumsum([0, *(len(sources) for _, sources in reasons)]),
-        source=np.array([source for _, sources in reasons for source in sources], np.int64),
-        text=np.frombuffer(b"".join(pieces), np.uint8).copy(),
-        piece_start=np.cumsum([0, *map(len, pieces)]),
-    )
 
 
 @kernel
@@ -247,7 +195,7 @@ def _list_reasons(fired: NDArray[np.uint8], strengths: NDArray[np.float64], code
 
 @kernel
 def _gather_numbers(
-    layout: _Layout,
+    layout: Layout,
     columns: NDArray[np.float64],
     flagged: NDArray[np.int64],
     reason_offsets: NDArray[np.int32],
@@ -266,7 +214,7 @@ def _gather_numbers(
 
 @kernel
 def _write(
-    layout: _Layout,
+    layout: Layout,
     reason_offsets: NDArray[np.int32],
     codes: NDArray[np.int32],
     digits: NDArray[np.uint8],
@@ -274,6 +222,7 @@ def _write(
     out: NDArray[np.uint8],
 ) -> None:
     """Join pieces and numbers. ``digits`` is ``[1.0,null,0.5]``: a number ends before a comma or bracket."""
+    text, start, words = layout.text, layout.piece_start, layout.words
     at, read = 0, 1
     for row in range(reason_offsets.size - 1):
         begin = reason_offsets[row]
@@ -282,17 +231,19 @@ def _write(
             at += 1
             reason = codes[place]
             for k in range(layout.first[reason], layout.first[reason + 1]):
-                at = _copy(
-                    layout.text, layout.piece_start[k + reason], layout.piece_start[k + reason + 1], out, at
-                )
+                at = _copy(text, start[k + reason], start[k + reason + 1], out, at)
                 end = read
                 while digits[end] != COMMA and digits[end] != CLOSE:
                     end += 1
-                whole = digits[end - 1] == ZERO and digits[end - 2] == POINT
-                at = _copy(digits, read, end - 2 if whole else end, out, at)
+                if words[k] != NO_WORDS and digits[read] != NULL:
+                    piece = words[k] + (digits[read] == ZERO)
+                    at = _copy(text, start[piece], start[piece + 1], out, at)
+                else:
+                    whole = digits[end - 1] == ZERO and digits[end - 2] == POINT
+                    at = _copy(digits, read, end - 2 if whole else end, out, at)
                 read = end + 1
             tail = layout.first[reason + 1] + reason
-            at = _copy(layout.text, layout.piece_start[tail], layout.piece_start[tail + 1], out, at)
+            at = _copy(text, start[tail], start[tail + 1], out, at)
         if reason_offsets[row + 1] > begin:
             out[at] = CLOSE
             at += 1

@@ -12,10 +12,17 @@ from numpy.typing import NDArray
 from detectors.evidence import Evidence, EvidenceWriter, ModelScores, Term
 
 RULES = [
-    ("quick", [Term(2, "dwell_ms", "<", 900.0)]),
-    ("设备共用", [Term(0, "device_other_users", ">=", 2.5), Term(1, 'attrs."odd"', "!=", "2 * cost_minor")]),
+    ("quick", [Term("dwell_ms", "<", 900.0, (("dwell_ms", 2),))]),
+    (
+        "设备共用",
+        [
+            Term("device_other_users", ">=", 2.5, (("device_other_users", 0),)),
+            Term('attrs."odd"', "!=", "2 * lat", (('attrs."odd"', 1), ("lat", 3))),
+        ],
+    ),
     ("always_said", []),
-    ("same twice", [Term(1, "lat", ">", -1e300), Term(1, "lat", "<", 1e300)]),
+    ("same twice", [Term("lat", ">", -1e300, (("lat", 3),)), Term("lat", "<", 1e300, (("lat", 3),))]),
+    ("scanned", [Term("channel", "!=", 'a "qr"', (("channel", 4),), is_text=True)]),
 ]
 MODELS = [("anomaly", ["dwell_ms", "lat"]), ("other", ["device_other_users"])]
 SPECIAL = [0.0, -0.0, 3.0, -7.0, 0.1, 1e-7, 2.0**53, -(2.0**53), 1e16, 123456.75, math.nan, 10.0, 100.0, 0.5]
@@ -24,7 +31,8 @@ SPECIAL = [0.0, -0.0, 3.0, -7.0, 0.1, 1e-7, 2.0**53, -(2.0**53), 1e16, 123456.75
 def batch(rows: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float64], list[ModelScores]]:
     rng = np.random.default_rng(seed)
     fired = (rng.random((rows, len(RULES))) < 0.2).astype(np.uint8)
-    values = rng.choice(SPECIAL, (4, rows))
+    values = rng.choice(SPECIAL, (5, rows))
+    values[4] = rng.choice([0.0, 1.0, math.nan], rows)
     models = []
     for _, features in MODELS:
         strength = rng.choice([0.0, 0.0, 0.25, 1.0, math.nan], rows)
@@ -38,6 +46,14 @@ def shown(value: float) -> float | int | None:
     return int(value) if value.is_integer() and abs(value) <= 2**53 else value
 
 
+def value_of(term: Term, values: NDArray[np.float64], row: int) -> object:
+    named = {name: shown(float(values[index, row])) for name, index in term.inputs}
+    if term.is_text:
+        equals = named[term.feature]
+        return None if equals is None else term.threshold if equals else {"not": term.threshold}
+    return named[term.feature] if list(named) == [term.feature] else named
+
+
 def expected_reasons(
     fired: NDArray[np.uint8], values: NDArray[np.float64], models: list[ModelScores], row: int
 ) -> list[dict[str, object]]:
@@ -47,7 +63,7 @@ def expected_reasons(
             told = [
                 {
                     "feature": term.feature,
-                    "value": shown(float(values[term.row, row])),
+                    "value": value_of(term, values, row),
                     "op": term.operator,
                     "threshold": term.threshold,
                 }
@@ -77,7 +93,7 @@ def test_reasons_and_json_equal_plain_python() -> None:
     writer = EvidenceWriter(RULES, MODELS)
     evidence = writer.build(fired, values, models)
     assert writer.reason_names == (
-        "quick", "设备共用", "always_said", "same twice", "model:anomaly", "model:other",
+        "quick", "设备共用", "always_said", "same twice", "scanned", "model:anomaly", "model:other",
     )  # fmt: skip
     unflagged = 0
     for row in range(3000):
@@ -97,9 +113,9 @@ def test_reasons_and_json_equal_plain_python() -> None:
 
 
 def test_whole_numbers_have_no_point_and_null_is_null() -> None:
-    writer = EvidenceWriter(
-        [("r", [Term(0, "a", ">=", 2.0), Term(1, "b", "<", 0.5), Term(2, "c", "==", 7)])], []
-    )
+    terms = [("a", ">=", 2.0), ("b", "<", 0.5), ("c", "==", 7)]
+    told = [Term(name, symbol, limit, ((name, row),)) for row, (name, symbol, limit) in enumerate(terms)]
+    writer = EvidenceWriter([("r", told)], [])
     evidence = writer.build(np.ones((1, 1), np.uint8), np.array([[3.0], [math.nan], [-0.0]]), [])
     assert text_of(evidence, 0) == (
         '[{"reason":"r","terms":['
@@ -126,7 +142,7 @@ def test_any_cut_gives_the_same_text() -> None:
 def test_nothing_flagged_and_no_rows() -> None:
     writer = EvidenceWriter(RULES, [])
     for rows in (0, 5):
-        evidence = writer.build(np.zeros((rows, len(RULES)), np.uint8), np.zeros((4, rows)), [])
+        evidence = writer.build(np.zeros((rows, len(RULES)), np.uint8), np.zeros((5, rows)), [])
         assert evidence.reason_offsets.tolist() == evidence.json_offsets.tolist() == [0] * (rows + 1)
         assert evidence.reason_codes.size == evidence.json_bytes.size == 0
 
@@ -139,9 +155,9 @@ def test_no_rules_and_no_models() -> None:
 def test_arrays_that_do_not_fit_are_refused() -> None:
     fired, values, models = batch(5)
     writer = EvidenceWriter(RULES, MODELS)
-    with pytest.raises(ValueError, match="expected fired of 4 rules"):
+    with pytest.raises(ValueError, match="expected fired of 5 rules"):
         writer.build(fired[:, :2].copy(), values, models)
-    with pytest.raises(ValueError, match="3 values a row"):
+    with pytest.raises(ValueError, match="5 values a row"):
         writer.build(fired, values[:2].copy(), models)
     with pytest.raises(ValueError, match="expected models"):
         writer.build(fired, values, models[:1])
