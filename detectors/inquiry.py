@@ -113,6 +113,7 @@ def sightings_of(
         claim=claim,
         config=plan.config,
         models=models,
+        offset=(batch.offsets[inquiry.rows[events]] - batch.start).astype(np.uint32),
         ts_ms=batch.integers[0, inquiry.rows[events]],
         name=inquiry.name[events],
         flags=inquiry.late[events] * np.uint8(LOOK_ONLY),

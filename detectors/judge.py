@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.columns import AnswerReader, Columns, NameFinder
-from detectors.dedupe import FRESH, LATE, Dedupe
+from detectors.dedupe import FRESH, LATE, NEVER, Dedupe
 from detectors.entities import entity_keys
-from detectors.evidence import EvidenceWriter, ModelScores, Term
+from detectors.evidence import EvidenceWriter, ModelScores
 from detectors.half_space_trees import HalfSpaceForest
 from detectors.inquiry import Inquiry, split_by_owner
 from detectors.plan import make_plan
@@ -45,12 +45,16 @@ class Judge:
         Number of the partition.
     owners
         How many owner partitions share the entities.
+    topics
+        How many topics the events come in: two, or one (a recording).
     """
 
-    def __init__(self, config: Config, ring: KeyRing, *, partition: int, owners: int) -> None:
+    def __init__(
+        self, config: Config, ring: KeyRing, *, partition: int, owners: int, topics: int = len(TOPICS)
+    ) -> None:
         self.config, self.config_hash, self.plan = config, config.hash, make_plan(config)
         self.turn = 0
-        self._ring, self._partition, self._owners = ring, partition, owners
+        self._ring, self._partition, self._owners, self._topics = ring, partition, owners, topics
         self._pseudonyms = Pseudonyms(ring)
         self._dedupe = Dedupe(lateness_ms=config.lateness_ms)
         self._answers = AnswerReader(self.plan)
@@ -64,14 +68,15 @@ class Judge:
         levels = config.levels
         self._levels = np.array([levels.observe, levels.review, levels.block], np.float64)
         self._evidence = EvidenceWriter(
-            [(rule.name, [Term(*term) for term in rule.terms]) for rule in self._rules.rules],
+            [(rule.name, rule.terms) for rule in self._rules.rules],
             [(name, model.features) for name, model in self._models.items()],
         )
 
     @property
     def watermark_ms(self) -> int:
-        """Events below it are late in whatever topic they come; the lowest of the topics that had an event."""
-        return self._dedupe.lowest_watermark_ms
+        """Events below it are late in whatever topic they come; far in the past while a topic had no event."""
+        watermarks = [self._dedupe.watermark_ms(topic) for topic in range(self._topics)]
+        return min(NEVER if watermark is None else watermark for watermark in watermarks)
 
     # -- the first half ------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,8 @@ class Sightings:
         16 bytes: hash of the config by which kinds, members and names below are numbered.
     models
         Numbers of the model snapshots that the turn judges with (none in a config without supervised models).
+    offset
+        uint32[e]: offset of the event in its topic, less ``start``; so that a recount can name the events.
     ts_ms
         int64[e], event time.
     name
@@ -75,6 +78,7 @@ class Sightings:
     claim: bytes
     config: bytes
     models: tuple[int, ...]
+    offset: NDArray[np.uint32]
     ts_ms: NDArray[np.int64]
     name: NDArray[np.uint16]
     flags: NDArray[np.uint8]
@@ -137,6 +141,7 @@ def encode_sightings(sightings: Sightings) -> bytes:
         sightings.members,
         sightings.entity,
         sightings.event,
+        sightings.offset,
         sightings.name,
         sightings.flags,
         sightings.kind,
@@ -180,18 +185,8 @@ def decode_sightings(record: bytes) -> Sightings | Claim:
     if what == CLAIM_RECORD:
         return Claim(source, claim)
     reader = _Columns(record, _HEAD.size)
-    columns = {
-        "models": tuple(reader.take(np.int64, models).tolist()),
-        "ts_ms": reader.take(np.int64, events),
-        "members": reader.take(np.uint64, members * events).reshape(members, events),
-        "entity": reader.take(np.uint64, rows),
-        "event": reader.take(np.uint32, rows),
-        "name": reader.take(np.uint16, events),
-        "flags": reader.take(np.uint8, events),
-        "kind": reader.take(np.uint8, rows),
-    }
-    reader.done("sightings")
-    return Sightings(
+    snapshots = tuple(reader.take(np.int64, models).tolist())
+    sightings = Sightings(
         topic=topic,
         source=source,
         owner=owner,
@@ -200,8 +195,19 @@ def decode_sightings(record: bytes) -> Sightings | Claim:
         next=next_,
         claim=claim,
         config=config,
-        **columns,
+        models=snapshots,
+        # In the order of the record, which is that of the columns' width.
+        ts_ms=reader.take(np.int64, events),
+        members=reader.take(np.uint64, members * events).reshape(members, events),
+        entity=reader.take(np.uint64, rows),
+        event=reader.take(np.uint32, rows),
+        offset=reader.take(np.uint32, events),
+        name=reader.take(np.uint16, events),
+        flags=reader.take(np.uint8, events),
+        kind=reader.take(np.uint8, rows),
     )
+    reader.done("sightings")
+    return sightings
 
 
 def encode_answers(answers: Answers) -> bytes:
@@ -237,13 +243,16 @@ def decode_answers(record: bytes) -> Answers:
     return Answers(topic, source, owner, turn, start, next_, rows, column)
 
 
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
 class _Columns:
     """Reads columns off a record, one behind the other."""
 
     def __init__(self, record: bytes, at: int) -> None:
         self._record, self._at = record, at
 
-    def take(self, dtype: type, count: int) -> NDArray:  # type: ignore[type-arg]
+    def take(self, dtype: type[Scalar], count: int) -> NDArray[Scalar]:
         size = np.dtype(dtype).itemsize * count
         if self._at + size > len(self._record):
             raise StateError(_unreadable("packed", self._record))
@@ -258,4 +267,7 @@ class _Columns:
 
 def _unreadable(what: str, record: bytes) -> str:
     version = record[0] if record else None
-    return f"a {what} record of {len(record)} bytes and version {version}: expected version {VERSION} and columns that fit its head"
+    return (
+        f"a {what} record of {len(record)} bytes and version {version}: "
+        f"expected version {VERSION} and columns that fit its head"
+    )

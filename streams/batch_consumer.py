@@ -23,6 +23,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 
 from schemas.errors import DataLossError, StateError, WoolwatchError
 from streams.batch_thread import RETRY_S, BatchThread, FetchOptions, Standing
@@ -39,6 +40,7 @@ DRAIN_SHARE = 0.5
 
 LAST_COMMIT_S = 4.0
 SETTLE_S = 5.0
+GROUP_WATCH_S = 1.0
 
 
 class ReadOffsets(dict[TP, int | None]):
@@ -227,13 +229,11 @@ class BatchConsumer(driver.Consumer):
         # Faust sleeps a second when every buffer is full, and the client waits for as long as it is told although
         # only full partitions have data: look again soon instead.
         if self.flow_active and not self._get_active_partitions():
-            self._stop_if_refused()
             await self.sleep(self._options.poll_s)
             return {}, set()
         return await super()._wait_next_records(self._options.poll_s)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        self._stop_if_refused()
         for tp, expected in self._thread.take_out_of_range().items():
             await self._handle_loss(tp, expected)
         # A copy: the live set changes while the other thread looks at it.
@@ -280,10 +280,14 @@ class BatchConsumer(driver.Consumer):
         self._handed_on[tp] = offset
         await self._send_back(tp)
 
-    def _stop_if_refused(self) -> None:
-        error = self._thread.group_error()
-        if error is not None:
-            stop_process(f"Kafka does not let this worker into the group {self.app.conf.id}: {error!r}")
+    @Service.task
+    async def _watch_the_group(self) -> None:
+        """Stop when the group refuses this worker: the client logs a line and lives on without ever joining."""
+        while not self.should_stop:
+            error = self._thread.group_error()
+            if error is not None:
+                stop_process(f"Kafka does not let this worker into the group {self.app.conf.id}: {error!r}")
+            await self.sleep(GROUP_WATCH_S)
 
     # -- committing
 

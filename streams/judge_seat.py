@@ -21,7 +21,6 @@ from schemas.config import Config
 from schemas.decode import decode_json
 from schemas.errors import StateError
 from schemas.events import TOPICS, EventBatch
-from schemas.pseudonyms import Pseudonyms
 from schemas.sightings import Claim, encode_claim, encode_sightings
 from schemas.verdicts import Verdicts
 from sinks.faults import fault_point
@@ -135,13 +134,7 @@ class JudgeSeat:
 
     def _new_judge(self, config: Config) -> tuple[Judge, PartitionMetrics]:
         ring = self._context.ring
-        judge = Judge(
-            config,
-            ring,
-            partition=self.partition,
-            owners=self._context.partitions,
-            pseudonyms=Pseudonyms(ring),
-        )
+        judge = Judge(config, ring, partition=self.partition, owners=self._context.partitions)
         return judge, PartitionMetrics(config, ring, source=self.partition)
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
@@ -164,7 +157,7 @@ class JudgeSeat:
 
     def _switch_to(self, config: Config) -> None:
         """Go on under another config: what is defined alike keeps its state, what is new starts empty."""
-        if config.hash == self._judge.config.hash:
+        if config.hash == self._judge.config_hash:
             return
         state, counts = self._judge.snapshot(), self._metrics.snapshot()
         self._judge, self._metrics = self._new_judge(config)
@@ -210,7 +203,7 @@ class JudgeSeat:
             record_ts_ms=np.array([record.timestamp for record in records], np.int64),
             attributes=config.attributes_used,
             fields=config.fields,
-            strict_names=config.strict_names,
+            strict_names=config.known_event_names if config.events.strict else None,
         )
 
     async def _ask(self, piece: Piece, inquiry: Inquiry) -> None:
@@ -282,7 +275,7 @@ class JudgeSeat:
     def _snapshot(self) -> Checkpoint:
         positions = {topic: self.order.positions[number] for number, topic in enumerate(TOPICS)}
         meta = self._meta(
-            config=self._judge.config.hash,
+            config=self._judge.config_hash,
             positions=positions,
             log_position=self._log_position,
             answers_position=self.desk.durable_position(),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 NOISY_LOGGERS = (
-    "aiokafka.client",
+    "aiokafka",
     "aiokafka.conn",
     "aiokafka.consumer.fetcher",
     "aiokafka.consumer.group_coordinator",

@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 from schemas.events import TOPICS
 from streams.batches import TP
 from streams.brokers import Credentials, addresses, client_auth
-from streams.read_range import read_range
+from streams.ranges import read_range
 from streams.settings import Settings
 
 

@@ -50,7 +50,10 @@ class Outputs:
 
     def __init__(self, partition: int, context: Context, *, epoch: int) -> None:
         self._partition, self._context, self._epoch = partition, context, epoch
-        self._parquet = ParquetSink(context.settings.out_folder, partition, ring=context.ring)
+        self._parquet = ParquetSink(
+            context.settings.out_folder, partition, key_fingerprint=context.ring.fingerprint
+        )
+        self._seal = sealer(context.ring)
         self._redis = RedisSink(context.redis, partition=partition, namespace=context.settings.namespace)
         self._for_parquet: deque[Verdicts] = deque()
         self._for_redis: deque[Verdicts] = deque()
@@ -137,7 +140,7 @@ class Outputs:
         sent = [
             await self._context.send("deadletters", self._partition, value, key)
             for verdicts in turns
-            for key, value in dead_letters(verdicts.batch, self._context.ring)
+            for key, value in dead_letters(verdicts.batch, self._seal)
         ]
         for ack in sent:
             await ack

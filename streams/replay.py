@@ -69,18 +69,15 @@ class Core:
     """Judge, owner and counts of a single partition in one process: what replay and backtest run."""
 
     def __init__(self, config: Config, ring: KeyRing) -> None:
-        self._judge = Judge(config, ring, partition=0, owners=1)
-        plan = self._judge.plan
-        self._shard = Shard(
-            0, max_keys=config.memory.max_keys, lateness_ms=config.lateness_ms, plans=lambda _: plan
-        )
+        self._judge = Judge(config, ring, partition=0, owners=1, topics=1)
+        self._shard = Shard(0, max_keys=config.memory.max_keys, lateness_ms=config.lateness_ms)
         self.metrics = PartitionMetrics(config, ring, source=0)
 
     def judge(self, batch: EventBatch) -> Verdicts:
         """Take one batch as one turn."""
         judge, shard = self._judge, self._shard
         inquiry = judge.ask(batch)
-        answers = shard.take(sightings_of(inquiry, 0, judge.plan, topic=0, claim=_CLAIM))
+        answers = shard.take(sightings_of(inquiry, 0, judge.plan, topic=0, claim=_CLAIM), lambda _: judge.plan)
         assert answers is not None, "a new turn of the only judge is never void"
         verdicts = judge.judge(inquiry, {0: answers})
         on_time = verdicts.late == 0
@@ -128,7 +125,7 @@ def replay(
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError.of("--out", "$", found=f"{out}, which is not empty", expected="a new folder")
-    core, sink, totals = Core(config, ring), ParquetSink(out, 0, ring=ring), _Totals()
+    core, sink, totals = Core(config, ring), ParquetSink(out, 0, key_fingerprint=ring.fingerprint, seal=sealer(ring)), _Totals()
     sink.open()
     held: list[Verdicts] = []
     rows = 0

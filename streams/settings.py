@@ -83,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def with_topics_of(self, config: Config) -> Settings:
         """The same settings with the config's topic names."""
-        return msgspec.structs.replace(self, topics=dict(config.topics.names()))
+        return msgspec.structs.replace(self, topics=msgspec.structs.asdict(config.topics))
 
 
 def local_folder(uri: str, flag: str) -> Path:
@@ -131,8 +131,8 @@ def load_key() -> KeyRing:
 
 def _ring(secret: bytes, place: str) -> KeyRing:
     if len(secret) < MIN_KEY_BYTES:
-        raise ConfigError(
-            file=place, path="$", found=f"{len(secret)} bytes", expected=f"at least {MIN_KEY_BYTES} bytes"
+        raise ConfigError.of(
+            place, "$", found=f"{len(secret)} bytes", expected=f"at least {MIN_KEY_BYTES} bytes"
         )
     return KeyRing(secret)
 

@@ -31,9 +31,8 @@ class ShardSeat:
         self._store = CheckpointStore(context.settings.state_folder, f"shard-{owner:04d}")
         self._shard = Shard(
             owner,
-            max_keys=context.config.max_keys,
-            lateness_ms=context.config.lateness,
-            plans=context.configs.plan,
+            max_keys=context.config.memory.max_keys,
+            lateness_ms=context.config.lateness_ms,
         )
         self._lock = asyncio.Lock()
         self.checkpointed = -1
@@ -74,7 +73,7 @@ class ShardSeat:
     def _apply(self, values: list[bytes]) -> list[Answers]:
         answers = []
         for value in values:
-            if (answer := self._shard.take(decode_sightings(value))) is not None:
+            if (answer := self._shard.take(decode_sightings(value), self._context.configs.plan)) is not None:
                 answers.append(answer)
         return answers
 

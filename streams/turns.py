@@ -69,7 +69,7 @@ async def recorded_turns(
             continue
         if isinstance(record, Claim):
             claim = record.claim
-        elif record.claim == claim:
+        elif record.claim == claim and not (turns and record.turn == turns[-1].turn):  # sent twice by a retry
             turns.append(_turn(record, offset))
     expected = list(range(next_turn, next_turn + len(turns)))
     if [turn.turn for turn in turns] != expected:

@@ -1,0 +1,112 @@
+"""Recorded turns are taken again with their own cuts and in their own order, however the log is fetched."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import Abandoned, DataLossError
+from streams.batches import TP, Batch
+from streams.turn_order import Piece, TurnOrder
+from streams.turns import Turn
+
+CLICKS, PARTICIPATIONS = 0, 1
+LENGTH = 30
+
+
+def batch(start: int, next_: int) -> Batch:
+    records = [SimpleNamespace(offset=offset, value=b"", timestamp=0) for offset in range(start, next_)]
+    return Batch(TP("t", 0), records, start=start, next=next_, generation=1)  # type: ignore[arg-type]
+
+
+def cuts(draw: st.DrawFn) -> list[int]:
+    inner = draw(st.sets(st.integers(1, LENGTH - 1), max_size=6))
+    return [0, *sorted(inner), LENGTH]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[Turn], list[list[int]]]:
+    """A recorded order of both topics up to somewhere, and how each topic is fetched afterwards."""
+    waiting = {topic: list(zip(turned[:-1], turned[1:], strict=True)) for topic in (0, 1) for turned in [cuts(draw)]}
+    recorded: list[Turn] = []
+    for _ in range(draw(st.integers(0, 8))):
+        topic = draw(st.sampled_from([0, 1]))
+        if waiting[topic]:
+            start, next_ = waiting[topic].pop(0)
+            recorded.append(Turn(len(recorded), topic, start, next_, b"", len(recorded)))
+    return recorded, [cuts(draw), cuts(draw)]
+
+
+@given(histories())
+def test_recorded_turns_come_first_and_nothing_is_lost(history: tuple[list[Turn], list[list[int]]]) -> None:
+    recorded, fetched = history
+    taken: list[Piece] = []
+
+    async def take(piece: Piece) -> None:
+        await asyncio.sleep(0)
+        taken.append(piece)
+
+    async def fetch(order: TurnOrder, topic: int) -> None:
+        for start, next_ in zip(fetched[topic][:-1], fetched[topic][1:], strict=True):
+            await order.run(topic, batch(start, next_), take)
+
+    async def run() -> None:
+        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, recorded)
+        await asyncio.gather(fetch(order, CLICKS), fetch(order, PARTICIPATIONS))
+
+    asyncio.run(asyncio.wait_for(run(), 5))
+    again = [piece.recorded for piece in taken[: len(recorded)]]
+    assert again == recorded
+    assert [(p.topic, p.start, p.next) for p in taken[: len(recorded)]] == [
+        (turn.topic, turn.start, turn.next) for turn in recorded
+    ]
+    for topic in (CLICKS, PARTICIPATIONS):
+        offsets = [record.offset for piece in taken if piece.topic == topic for record in piece.records]
+        assert offsets == list(range(LENGTH))
+
+
+def test_a_batch_that_was_taken_already_is_left_alone() -> None:
+    async def run() -> int:
+        taken = []
+
+        async def take(piece: Piece) -> None:
+            taken.append(piece)
+
+        order = TurnOrder(0, {CLICKS: 10}, [])
+        await order.run(CLICKS, batch(0, 10), take)
+        await order.run(CLICKS, batch(5, 12), take)
+        assert [record.offset for record in taken[0].records] == [10, 11]
+        return len(taken)
+
+    assert asyncio.run(run()) == 1
+
+
+def test_a_hole_is_data_loss() -> None:
+    async def take(piece: Piece) -> None:
+        raise AssertionError("nothing to take")
+
+    order = TurnOrder(0, {CLICKS: 10}, [])
+    with pytest.raises(DataLossError, match="10 to 12"):
+        asyncio.run(order.run(CLICKS, batch(12, 14), take))
+
+
+def test_a_turn_that_breaks_off_ends_the_order() -> None:
+    async def run() -> bool:
+        async def give_up(piece: Piece) -> None:
+            raise Abandoned("leaving")
+
+        async def look() -> None:
+            raise AssertionError("the state is not whole")
+
+        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, [])
+        with pytest.raises(Abandoned):
+            await order.run(CLICKS, batch(0, 5), give_up)
+        with pytest.raises(Abandoned):
+            await order.run(PARTICIPATIONS, batch(0, 5), give_up)
+        return await order.at_rest(look)
+
+    assert asyncio.run(run()) is False
