@@ -199,7 +199,7 @@ def parse_config(documents: Mapping[str, bytes]) -> tuple[Config, list[ConfigNot
     rules = check_rules(config.rules, config.features if sound else {}, declared, findings)
     check_names(config, declared, findings)
     if findings.problems:
-        raise ConfigError(findings.problems)
+        raise ConfigError.of_all(findings.problems)
     config = msgspec.structs.replace(config, rules=rules)
     notice_what_waits(config, findings)
     return config, findings.notices

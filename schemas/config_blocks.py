@@ -249,6 +249,10 @@ class Topics(Block, frozen=True):
     deadletters: TopicName = "deadletters"
     labels: TopicName = "labels"
 
+    def names(self) -> dict[str, str]:
+        """Kafka's name of each topic by what flows in it."""
+        return msgspec.structs.asdict(self)
+
 
 class Campaign(Block, frozen=True):
     """What differs from campaign to campaign."""

@@ -197,16 +197,16 @@ def _check_once(names: Iterable[str], path: str, findings: Findings) -> None:
 
 
 def _check_reason_codes(declared: Declared, findings: Findings) -> None:
-    """Rules, lists and models share the column of reasons."""
+    """Rules and lists share the column of reasons; a model's reason begins with ``model:``."""
     owners: dict[str, str] = {}
-    for block in ("rules", "lists", "models"):
+    for block in ("rules", "lists"):
         for name in declared[block]:
             owner = owners.setdefault(name.casefold(), block)
             if owner != block:
                 findings.refuse(
                     f"$.{block}.{name}",
                     found=f"a name that stands in {owner}, too",
-                    expected="names that differ over rules, lists and models: they are the reason codes",
+                    expected="names that differ between rules and lists: they are the reason codes",
                 )
 
 
@@ -268,7 +268,7 @@ def _check_kpi_alerts(config: Config, declared: Declared, findings: Findings) ->
 
 def _check_topics(config: Config, findings: Findings) -> None:
     flows: dict[str, str] = {}
-    for flow, topic in msgspec.structs.asdict(config.topics).items():
+    for flow, topic in config.topics.names().items():
         if topic in (".", ".."):
             findings.refuse(f"$.topics.{flow}", found=show(topic), expected="a name that Kafka takes")
         elif (other := flows.setdefault(topic, flow)) != flow:

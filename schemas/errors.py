@@ -16,7 +16,7 @@ A bad event is not here: it is data (a dead letter), and never stops anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
 
@@ -49,27 +49,27 @@ class ConfigError(WoolwatchError):
 
     Examples
     --------
-    >>> print(ConfigError.of("detectors.yaml", "$.rules.a.weight", found="7", expected="0 to 1"))
-    detectors.yaml: $.rules.a.weight: found 7; expected 0 to 1
+    >>> print(ConfigError(file="a.yaml", path="$.rules.r.weight", found="7", expected="a number from 0 to 1"))
+    a.yaml: $.rules.r.weight: found 7; expected a number from 0 to 1
     """
 
     exit_code = 2
 
-    def __init__(self, problems: Iterable[ConfigProblem]) -> None:
-        self.problems = tuple(problems)
-        if not self.problems:
-            raise ValueError("a ConfigError needs at least one problem")
+    def __init__(
+        self, *, file: str, path: str, found: str, expected: str, more: Iterable[ConfigProblem] = ()
+    ) -> None:
+        self.file, self.path, self.found, self.expected = file, path, found, expected
+        self.problems = (ConfigProblem(file, path, found, expected), *more)
         super().__init__("\n".join(str(problem) for problem in self.problems))
-        self.file, self.path, self.found, self.expected = self.problems[0]
-
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[ConfigProblem, ...]]]:
-        """Pickle by the problems: an exception's default pickles the message, which builds no ConfigError."""
-        return (type(self), (self.problems,))
 
     @classmethod
-    def of(cls, file: str, path: str, *, found: str, expected: str) -> ConfigError:
-        """Make the error of a single problem."""
-        return cls([ConfigProblem(file, path, found, expected)])
+    def of_all(cls, problems: Sequence[ConfigProblem]) -> ConfigError:
+        """Make the error of several problems, at least one."""
+        return cls(**problems[0]._asdict(), more=problems[1:])
+
+    def __reduce__(self) -> tuple[object, tuple[tuple[ConfigProblem, ...]]]:
+        """Pickle by the problems, since an exception pickles its message only."""
+        return (type(self).of_all, (self.problems,))
 
 
 class RecordingError(WoolwatchError):
