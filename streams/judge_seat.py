@@ -19,7 +19,7 @@ from detectors.judge import Judge
 from metrics.partition_metrics import PartitionMetrics
 from schemas.config import Config
 from schemas.decode import decode_json
-from schemas.errors import StateError
+from schemas.errors import Abandoned, StateError
 from schemas.events import TOPICS, EventBatch
 from schemas.sightings import Claim, encode_claim, encode_sightings
 from schemas.verdicts import Verdicts
@@ -266,7 +266,10 @@ class JudgeSeat:
 
         await self.order.at_rest(look)
         for checkpoint in taken:
-            await self.outputs.reach(checkpoint.position)
+            try:
+                await self.outputs.reach(checkpoint.position)
+            except Abandoned:
+                return
             fault_point("checkpoint.before")
             await asyncio.to_thread(self._store.save, checkpoint)
             self.outputs.checkpointed = checkpoint.position

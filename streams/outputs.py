@@ -15,13 +15,15 @@ from typing import Self
 
 import msgspec
 
-from schemas.errors import StateError
+from schemas.errors import Abandoned, FencedError, StateError
 from schemas.partials import Block
 from schemas.verdicts import Verdicts
 from sinks.dead_letters import dead_letters
 from sinks.faults import fault_point
 from sinks.parquet import ParquetSink
+from sinks.patience import patiently
 from sinks.redis import RedisSink
+from sinks.redis_functions import ForgottenError
 from streams.context import Context
 
 log = logging.getLogger(__name__)
@@ -54,13 +56,18 @@ class Outputs:
             context.settings.out_folder, partition, key_fingerprint=context.ring.fingerprint
         )
         self._seal = sealer(context.ring)
-        self._redis = RedisSink(context.redis, partition=partition, namespace=context.settings.namespace)
+        self._redis = RedisSink(
+            context.redis,
+            partition=partition,
+            key_fingerprint=context.ring.fingerprint,
+            namespace=context.settings.namespace,
+        )
         self._for_parquet: deque[Verdicts] = deque()
         self._for_redis: deque[Verdicts] = deque()
         self._waiting_rows = 0
         self._moved = asyncio.Condition()
         self._flush_now = asyncio.Event()
-        self._closing = False
+        self._closing = self._fenced = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self, turn: int) -> Self:
@@ -78,12 +85,15 @@ class Outputs:
                 f"the tables of partition {self._partition} end before turn {self._parquet_turn}, the state stands at "
                 f"turn {turn}: give --out the folder that belongs to this --state, or --state a new folder"
             )
-        self._redis_turn = await self._redis.take_over(epoch=self._epoch, turn=turn)
+        self._redis_turn = await self._take_over_redis(turn)
         self._tasks = [
             self._context.start(self._parquet_loop(), f"parquet {self._partition}"),
             self._context.start(self._redis_loop(), f"redis {self._partition}"),
         ]
         return self
+
+    async def _take_over_redis(self, turn: int) -> int:
+        return await patiently("Redis", lambda: self._redis.take_over(epoch=self._epoch, turn=turn))
 
     # -- from the judge ------------------------------------------------------------------------------------------
 
@@ -103,10 +113,20 @@ class Outputs:
             await self._moved.wait_for(lambda: self._waiting_rows < MAX_WAITING_ROWS or self._closing)
 
     async def reach(self, turn: int) -> None:
-        """Wait until every sink has all turns below ``turn``."""
+        """Wait until every sink has all turns below ``turn``.
+
+        Raises
+        ------
+        Abandoned
+            A newer owner of the partition writes to the sinks.
+        """
         self._flush_now.set()
         async with self._moved:
-            await self._moved.wait_for(lambda: min(self._parquet_turn, self._redis_turn) >= turn)
+            await self._moved.wait_for(
+                lambda: self._fenced or min(self._parquet_turn, self._redis_turn) >= turn
+            )
+        if self._fenced:
+            raise Abandoned(f"partition {self._partition} has a newer owner")
 
     async def publish(self, blocks: Sequence[Block]) -> None:
         """Send counts to the rollup; returns when they are durable in its topic."""
@@ -129,7 +149,7 @@ class Outputs:
 
     async def _write_parquet(self, turns: list[Verdicts]) -> None:
         await self._send_dead_letters(turns)
-        position = await _patiently("parquet", lambda: asyncio.to_thread(self._parquet.write, turns))
+        position = await patiently("the tables", lambda: asyncio.to_thread(self._parquet.write, turns))
         async with self._moved:
             self._parquet_turn = max(position, self._parquet_turn)
             while self._for_parquet and self._for_parquet[0].turn < self._parquet_turn:
@@ -152,10 +172,23 @@ class Outputs:
                 await asyncio.sleep(0 if self._closing else REDIS_INTERVAL_S)
                 continue
             turns = [self._for_redis.popleft() for _ in range(len(self._for_redis))]
-            position = await self._redis.write(turns)
+            try:
+                position = await self._write_redis(turns)
+            except FencedError as error:
+                log.warning("partition %d has a newer owner: %s", self._partition, error)
+                self._for_redis.clear()
+                self._fenced, position = True, self._redis_turn
             async with self._moved:
                 self._redis_turn = max(position, self._redis_turn)
                 self._moved.notify_all()
+
+    async def _write_redis(self, turns: list[Verdicts]) -> int:
+        while True:
+            try:
+                return await patiently("Redis", lambda: self._redis.write(turns))
+            except ForgottenError as error:
+                log.error("%s; users get their verdicts again when they are judged again", error)
+                await self._take_over_redis(turns[0].turn)
 
     async def close(self) -> None:
         """Write what waits, then end the loops."""
