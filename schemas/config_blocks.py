@@ -34,6 +34,8 @@ EventNameText = Annotated[
     str, Meta(min_length=1, max_length=64, description="an event's name, 1 to 64 characters")
 ]
 Weight = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+Bound = Annotated[float, Meta(ge=-1e300, le=1e300, description="a number")]
+"""Finite, as JSON has no infinity, so that a config can be kept."""
 Text = Annotated[str, Meta(min_length=1, max_length=500, description="a text of 1 to 500 characters")]
 EventList = Annotated[
     tuple[EventNameText, ...],
@@ -204,8 +206,8 @@ class KpiAlert(Block, frozen=True, rename={"window_ms": "window", "for_": "for"}
     metric: Annotated[Text, Meta(description='a metric, such as "funnel.purchase.rate(2, 3)"')]
     by: Annotated[Name | None, Meta(description="a dimension, such as channel")] = None
     window_ms: Length = 5 * UNITS_MS["m"]
-    below: Annotated[float | None, Meta(description="a number")] = None
-    above: Annotated[float | None, Meta(description="a number")] = None
+    below: Bound | None = None
+    above: Bound | None = None
     for_: Annotated[int, Meta(ge=1, description="a whole number of windows, at least 1")] = 1
     anomaly: Annotated[bool, Meta(description="true or false")] = False
     sensitivity: Annotated[float, Meta(gt=0, lt=1, description="a number between 0 and 1")] = 0.99

@@ -144,8 +144,7 @@ def check_names(config: Config, declared: Declared, findings: Findings) -> None:
     for name, model in config.models.items():
         for index, used in enumerate(model.features):
             path = f"$.models.{name}.features[{index}]"
-            if findings.complete or used not in TEXT_FIELDS:
-                _check_name(used, (*declared["features"], *NUMERIC_FIELDS), path, findings)
+            _check_name(used, (*declared["features"], *NUMERIC_FIELDS), path, findings)
         _check_once(model.features, f"$.models.{name}.features", findings)
     for name, funnel in config.funnels.items():
         _check_dimensions(funnel.by, f"$.funnels.{name}.by", findings)

@@ -10,6 +10,8 @@ from schemas.errors import ConfigProblem
 
 MAX_SHOWN = 60
 """Characters of a found value that an error repeats."""
+MAX_TEXT = 1_000
+"""Characters of a path or of an expectation: names in them came in, too."""
 MAX_LISTED = 20
 """Names to choose from that an error lists."""
 
@@ -38,11 +40,14 @@ class Findings:
 
     def refuse(self, path: str, *, found: str, expected: str, file: str | None = None) -> None:
         """Note a problem; without ``file`` it is the file of the block that ``path`` starts with."""
-        self.problems.append(ConfigProblem(self._file(path) if file is None else file, path, found, expected))
+        texts = (self._file(path) if file is None else file, path, found, expected)
+        self.problems.append(ConfigProblem(*(_plain(text, MAX_TEXT) for text in texts)))
 
     def notice(self, path: str, message: str) -> None:
         """Note what does not refuse the config."""
-        self.notices.append(ConfigNotice(self._file(path), path, message))
+        self.notices.append(
+            ConfigNotice(*(_plain(text, MAX_TEXT) for text in (self._file(path), path, message)))
+        )
 
     def _file(self, path: str) -> str:
         block = path.removeprefix("$.").split(".", 1)[0].split("[", 1)[0]
@@ -62,7 +67,12 @@ def show(value: object) -> str:
     if isinstance(value, int) and abs(value) >> 64:
         return "a number beyond 64 bits"
     text = f'"{value}"' if isinstance(value, str) else str(value)
-    shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+    return _plain(text, MAX_SHOWN)
+
+
+def _plain(text: str, limit: int) -> str:
+    """What came in, cut and without what a terminal would obey."""
+    shown = text if len(text) <= limit else f"{text[:limit]}…"
     return "".join(c if c.isprintable() else "·" for c in shown)
 
 

@@ -213,6 +213,7 @@ def only(text: str) -> ConfigProblem:
         ("funnels: {f: {steps: [a], windows: [24h, 1d]}}", "$.funnels.f.windows[1]", "1d after 24h", "once"),
         ("funnels: {f: {steps: [a], order: loose}}", "$.funnels.f.order", "loose", "strict or ties_allowed"),
         ("dau: {by: [ip]}", "$.dau.by[0]", "names persons", "one of"),
+        ("kpi_alerts: {k: {metric: a.b, below: .inf}}", "$.kpi_alerts.k.below", "inf", "a number"),
         (
             "kpi_alerts: {k: {metric: events.click.count}}",
             "$.kpi_alerts.k",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from schemas.config import parse_config
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.config import Config, config_from_json, parse_config
 from schemas.config_yaml import MAX_DEPTH, MAX_FILE_BYTES
 from schemas.errors import ConfigError, ConfigProblem
 
@@ -58,3 +62,63 @@ def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
 def test_the_same_key_in_neighbouring_entries_is_no_repetition() -> None:
     config, _ = parse_config({"a.yaml": b"funnels: {a: {steps: [x, x]}, b: {steps: [x, x]}}"})
     assert config.funnels["b"].steps == ("x", "x")
+
+
+GOOD = """\
+features: {users: {entity: ip, distinct: user_id, exclude: self, window: 1h}, age: {field: attrs.age}}
+rules: {r: {when: users > 2 and channel == "x", applies_to: [redeem], weight: 0.4, reason_en: why}}
+lists: {l: {kind: grey, entity: ip, file: l.csv, weight: 0.2}}
+models: {m: {kind: half_space_trees, trees: 5, height: 4, seed: 1, features: [users, lat], weight: 0.3}}
+levels: {observe: 0.2, review: 0.5, block: 0.9}
+funnels: {f: {steps: [a, b], within: 1d, by: [page], windows: [all, 1d], order: strict}}
+dau: {by: [channel]}
+kpi_alerts: {k: {metric: funnel.f.rate, window: 5m, below: 0.5, for: 2}}
+events: {strict: true, a: {topic: clicks, role: view}}
+fields: {user_id: uid}
+topics: {clicks: c}
+campaigns: {c: {timezone: Asia/Shanghai}}
+memory: {max_keys: 5}
+lateness: 2h
+"""
+WORDS = [found.span() for found in re.finditer(r"[\w.]+", GOOD)]
+JUNK = st.sampled_from(
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "-1",
+        "7",
+        "true",
+        ".nan",
+        "-.inf",
+        "1e9",
+        "'x'",
+        "{a: [b]}",
+        "2024-01-01",
+        "<x>",
+        "*x",
+    ]
+) | st.text(max_size=5)
+
+
+def kept_or_refused(text: str) -> Config | ConfigError:
+    try:
+        return parse_config({"a.yaml": text.encode()})[0]
+    except ConfigError as error:
+        return error
+
+
+@given(st.lists(st.tuples(st.sampled_from(WORDS), JUNK), max_size=2, unique_by=lambda change: change[0]))
+def test_whatever_stands_there_is_either_kept_exactly_or_refused_in_words(
+    changes: list[tuple[tuple[int, int], str]],
+) -> None:
+    text = GOOD
+    for (start, end), junk in sorted(changes, reverse=True):
+        text = text[:start] + junk + text[end:]
+    outcome = kept_or_refused(text)
+    if isinstance(outcome, ConfigError):
+        assert all(problem.found and problem.expected for problem in outcome.problems)
+        assert all(line.isprintable() for line in str(outcome).split("\n"))
+    else:
+        assert config_from_json(outcome.to_json()) == outcome
