@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.events import EventBatch, Rejection
+from schemas.events import TOPICS, EventBatch, Rejection
 from sinks.tables import Schema, Table
 
 DEAD_LETTER_SCHEMA: Schema = pa.schema(
@@ -60,7 +60,7 @@ def dead_letters(
     for rejection in batch.rejections:
         letter = _letter(batch, rejection, record_ts_ms)
         sealed = b64encode(_sealed(batch, rejection, seal)).decode()
-        key = f"{batch.topic}/{batch.partition}/{letter['offset']}".encode()
+        key = f"{letter['topic']}/{letter['partition']}/{letter['offset']}".encode()
         yield key, orjson.dumps({**letter, "sealed": sealed})
 
 
@@ -78,7 +78,7 @@ def _letter(
     batch: EventBatch, rejection: Rejection, record_ts_ms: NDArray[np.int64] | None
 ) -> dict[str, object]:
     return {
-        "topic": batch.topic,
+        "topic": _topic(batch, rejection),
         "partition": batch.partition,
         "offset": int(batch.offsets[rejection.row]),
         "code": rejection.code.name.lower(),
@@ -92,4 +92,8 @@ def _letter(
 
 def _sealed(batch: EventBatch, rejection: Rejection, seal: Seal) -> bytes:
     offset = int(batch.offsets[rejection.row])
-    return seal(batch.topic, batch.partition, offset, rejection.sha256, rejection.raw)
+    return seal(_topic(batch, rejection), batch.partition, offset, rejection.sha256, rejection.raw)
+
+
+def _topic(batch: EventBatch, rejection: Rejection) -> str:
+    return batch.topic if batch.topics is None else TOPICS[batch.topics[rejection.row]]

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.events import INTEGER_FIELDS, STRING_FIELDS
+from schemas.events import INTEGER_FIELDS, MAX_EVENT_BYTES, STRING_FIELDS, TOPICS
 from schemas.kernels import kernel
 from schemas.verdicts import LEVELS, Verdicts
 
@@ -208,7 +208,7 @@ def _all_rows(verdicts: Sequence[Verdicts], schema: Schema) -> Table:
     columns |= {name: hex_column([getattr(turn, name) for turn in verdicts]) for name in PSEUDONYM_COLUMNS}
     columns |= {name: pa.array(integers[name], mask=integers[name] < 0) for name in OPTIONAL_INTEGERS}
     columns["ts"] = pa.array(integers["ts"]).cast(pa.timestamp("ms", "UTC"))
-    columns["topic"] = _repeated([turn.batch.topic for turn in verdicts], counts)
+    columns["topic"] = _topics(verdicts, counts)
     columns["partition"] = pa.array(
         np.repeat(np.array([turn.batch.partition for turn in verdicts], np.int32), counts)
     )
@@ -228,7 +228,8 @@ def _groups(verdicts: Sequence[Verdicts]) -> Iterator[list[Verdicts]]:
     group: list[Verdicts] = []
     group_bytes = 0
     for turn in verdicts:
-        turn_bytes = len(turn.batch.buffer) + len(turn.evidence_bytes) + 32 * len(turn.rows)
+        text_bytes = min(len(turn.batch.buffer), MAX_EVENT_BYTES * len(turn.rows))  # turns may share a buffer
+        turn_bytes = text_bytes + len(turn.evidence_bytes) + 32 * len(turn.rows)
         if group and group_bytes + turn_bytes > _GROUP_BYTES:
             yield group
             group, group_bytes = [], 0
@@ -259,6 +260,13 @@ def _list_ends(offsets: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
 def _evidence(verdicts: Sequence[Verdicts]) -> Array:
     ends = _list_ends([turn.evidence_offsets for turn in verdicts])
     return _string_array(ends, _joined([turn.evidence_bytes for turn in verdicts]), ends[1:] > ends[:-1])
+
+
+def _topics(verdicts: Sequence[Verdicts], counts: Sequence[int]) -> Array:
+    if any(turn.batch.topics is None for turn in verdicts):
+        return _repeated([turn.batch.topic for turn in verdicts], counts)
+    codes = _joined([turn.batch.topics[turn.rows] for turn in verdicts if turn.batch.topics is not None])
+    return pa.array(TOPICS).take(pa.array(codes))
 
 
 def _repeated(values: Sequence[str], counts: Sequence[int]) -> Array:

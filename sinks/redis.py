@@ -1,0 +1,299 @@
+"""The last verdict of every user and device in Redis, for a back end that asks before it gives.
+
+Of many turns only the last verdict of each user and device is sent, in judged order and in calls of the
+right size. A call moves the position behind the turns that are complete with it. After a kill the turns from
+there on come again, perhaps cut otherwise: they end in the same values, and no value ever goes back to an
+older one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import compress, pairwise
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from redis.asyncio import Redis
+
+from schemas.verdicts import Verdicts
+from sinks.redis_functions import DEFAULT_NAMESPACE, RedisFunctions
+from sinks.tables import Array, hex_column, integer_columns, level_column, text_columns
+
+log = logging.getLogger(__name__)
+
+DEFAULT_TTL_S = 30 * 86_400
+PART_ROWS = 8192
+CALL_BYTES = 128 * 1024
+"""One call is a few milliseconds of Redis's only thread."""
+_ENTRY_BYTES = 250
+"""Of a user or device, besides its strings of any length."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_encode_json = msgspec.json.Encoder().encode
+
+
+_USER_FIELDS = ("reasons", "score", "level", "event", "event_id", "ts", "campaign", "config_hash")
+_DEVICE_FIELDS = ("raw_reasons", *_USER_FIELDS[1:], "user")
+
+_Columns: TypeAlias = list[list[Any]]
+
+
+class _DeviceVerdict(msgspec.Struct, gc=False):
+    """In the order of _DEVICE_FIELDS."""
+
+    reasons: msgspec.Raw
+    score: float
+    level: str
+    event: str
+    event_id: str
+    ts: int
+    campaign: str
+    config_hash: str
+    user: str
+
+
+class _Call(NamedTuple):
+    """``next``: all turns below it are in once this call and those before it are."""
+
+    next: int
+    users: _Columns
+    devices: _Columns
+
+
+class RedisSink:
+    """The last verdicts of one judge partition; docs/REDIS.md says what is where.
+
+    Delivery: every verdict is written, then overwritten by the next one of its user; a repeat changes
+    nothing. Late verdicts are not shown: they say what was, and would hide what is.
+
+    Parameters
+    ----------
+    client
+        Of :func:`sinks.redis_functions.connect`.
+    partition
+        The judge partition.
+    key_fingerprint
+        Of the key that made the pseudonyms.
+    namespace
+        Hash tag of all keys.
+    ttl_s
+        How long a user or device is remembered after its last verdict.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        partition: int,
+        key_fingerprint: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        ttl_s: int = DEFAULT_TTL_S,
+    ) -> None:
+        self._functions = RedisFunctions(client, namespace)
+        self._partition, self._ttl_s, self._key_fingerprint = partition, ttl_s, key_fingerprint
+        self._state = self._functions.key("judge", str(partition))
+        self._epoch = -1
+        self._position = 0
+
+    async def take_over(self, *, epoch: int, turn: int = 0) -> int:
+        """Become the owner; must come before the first write. Returns the position: turns below it are in.
+
+        Parameters ---------- epoch Larger than that of every earlier owner. turn From here on turns will be
+        written. If Redis stands before it, what lies between can not be made again: its users keep an older
+        verdict, or none, until they are judged again.
+
+        Raises
+        ------
+        FencedError, StateError, UnreachableError
+            As :meth:`RedisFunctions.take_over`.
+        """
+        position = await self._functions.take_over(
+            self._state, epoch=epoch, at_least=turn, key_fingerprint=self._key_fingerprint
+        )
+        if position < turn:
+            log.warning(
+                "Redis lacks verdicts of partition %d, turns %d to %d; users get theirs when judged again",
+                self._partition,
+                position,
+                turn - 1,
+            )
+        self._epoch, self._position = epoch, max(position, turn)
+        return self._position
+
+    async def position(self) -> int:
+        """Ask Redis for the position."""
+        return await self._functions.position(self._state)
+
+    async def write(self, verdicts: Sequence[Verdicts]) -> int:
+        """Write turns, those that are in already aside; returns the position.
+
+        Parameters
+        ----------
+        verdicts
+            Turns in a row, ascending; any number.
+
+        Raises
+        ------
+        ValueError
+            Turns are missing before or between these.
+        FencedError
+            A later owner was here.
+        ForgottenError
+            Redis lost turns before these.
+        UnreachableError
+            Redis did not answer, or refused. The same call may be made again.
+        """
+        turns = [turn for turn in verdicts if turn.turn >= self._position]
+        if any(turn.turn != self._position + i for i, turn in enumerate(turns)):
+            raise ValueError(
+                f"expected turns from {self._position} on, got {[turn.turn for turn in turns[:3]]}..."
+            )
+        for part in _parts(turns):
+            await self._write_part(part)
+        return self._position
+
+    async def _write_part(self, turns: Sequence[Verdicts]) -> None:
+        for call in _calls(turns):
+            position = await self._functions.write(
+                "judge_write",
+                self._state,
+                self._epoch,
+                self._position,
+                call.next,
+                self._functions.key("verdict", ""),
+                self._ttl_s * 1000,
+                str(self._partition),
+                _encode(call.users),
+                _encode(call.devices),
+            )
+            self._position = max(self._position, position)
+
+
+def _parts(verdicts: Sequence[Verdicts]) -> Iterator[list[Verdicts]]:
+    """Turns in order, some thousand rows together; a larger one alone."""
+    part: list[Verdicts] = []
+    rows = 0
+    for turn in verdicts:
+        if part and rows + len(turn.rows) > PART_ROWS:
+            yield part
+            part, rows = [], 0
+        part.append(turn)
+        rows += len(turn.rows)
+    if part:
+        yield part
+
+
+def _calls(verdicts: Sequence[Verdicts]) -> Iterator[_Call]:
+    """What to write of these turns, in judged order and cut so that no call is too large."""
+    turns = np.repeat([turn.turn for turn in verdicts], [len(turn.rows) for turn in verdicts])
+    in_time = np.concatenate([turn.late for turn in verdicts]) == 0
+    is_user = _last_of_each(np.concatenate([turn.user_keys for turn in verdicts]), in_time)
+    is_device = _last_of_each(np.concatenate([turn.device_keys for turn in verdicts]), in_time)
+    rows = np.flatnonzero(is_user | is_device)
+    turns, is_user, is_device = turns[rows], is_user[rows], is_device[rows]
+    users, devices, sizes = _columns(verdicts, rows, is_user, is_device)
+    pieces = np.cumsum(sizes) // CALL_BYTES
+    cuts = [0, *(np.flatnonzero(pieces[1:] != pieces[:-1]) + 1).tolist(), len(rows)]
+    user_ends, device_ends = _counts_before(is_user), _counts_before(is_device)
+    for start, stop in pairwise(cuts):
+        yield _Call(
+            int(turns[stop]) if stop < len(rows) else verdicts[-1].turn + 1,
+            [column[user_ends[start] : user_ends[stop]] for column in users],
+            [column[device_ends[start] : device_ends[stop]] for column in devices],
+        )
+
+
+def _columns(
+    verdicts: Sequence[Verdicts],
+    rows: NDArray[np.int64],
+    is_user: NDArray[np.bool_],
+    is_device: NDArray[np.bool_],
+) -> tuple[_Columns, _Columns, NDArray[np.int64]]:
+    """Some rows by column as ``judge_write`` takes them.
+
+    Returns
+    -------
+    Nine columns of the rows that are the last of a user, two of those that are the last of a device, and about
+    how many bytes each row becomes.
+    """
+    columns = _shown(verdicts)
+    if len(rows) < len(columns["score"]):
+        columns = {name: column.take(pa.array(rows)) for name, column in columns.items()}
+    lists = {name: column.to_pylist() for name, column in columns.items()}
+    lists["raw_reasons"] = list(map(msgspec.Raw, lists["reasons"]))
+    of_device = zip(*(_picked(lists[name], is_device) for name in _DEVICE_FIELDS), strict=True)
+    # Strings, because Redis's msgpack knows no binary.
+    texts = [_encode_json(_DeviceVerdict(*row)).decode() for row in of_device]
+    devices = [_picked(lists["device"], is_device), texts]
+    lists["score"] = columns["score"].cast(pa.string()).to_pylist()
+    lists["ts"] = columns["ts"].cast(pa.string()).to_pylist()
+    users = [_picked(lists[name], is_user) for name in ("user", *_USER_FIELDS)]
+    # Only these two are strings of any length.
+    lengths = pc.add(pc.binary_length(columns["campaign"]), pc.binary_length(columns["reasons"]))
+    entries = is_user.astype(np.int64) + is_device
+    return users, devices, entries * (_ENTRY_BYTES + lengths.to_numpy())
+
+
+def _shown(verdicts: Sequence[Verdicts]) -> dict[str, Array]:
+    """Of every verdict what Redis shows of it."""
+    event_id, event, campaign = text_columns(verdicts, ("event_id", "event", "campaign"))
+    counts = [len(turn.rows) for turn in verdicts]
+    return {
+        "score": pa.array(np.concatenate([turn.score for turn in verdicts])),
+        "level": level_column(verdicts),
+        "reasons": pa.array(_reason_texts(verdicts), pa.string()),
+        "event": event,
+        "event_id": event_id,
+        "ts": pa.array(integer_columns(verdicts)["ts"]),
+        "campaign": campaign.fill_null(""),
+        "config_hash": pa.array(np.repeat([turn.config_hash for turn in verdicts], counts)),
+        "user": hex_column([turn.user for turn in verdicts]),
+        "device": hex_column([turn.device for turn in verdicts]),
+    }
+
+
+def _last_of_each(keys: NDArray[np.uint64], in_time: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows are the last in time of their key; key 0 is none."""
+    rows = np.flatnonzero(in_time & (keys != 0))[::-1]
+    _, first = np.unique(keys[rows], return_index=True)
+    last = np.zeros(len(keys), np.bool_)
+    last[rows[first]] = True
+    return last
+
+
+def _counts_before(flags: NDArray[np.bool_]) -> list[int]:
+    """How many are set before each place, and in all."""
+    counts: list[int] = [0, *np.cumsum(flags).tolist()]
+    return counts
+
+
+def _picked(values: list[Any], wanted: NDArray[np.bool_]) -> list[Any]:
+    """The values that are wanted, in order."""
+    return values if wanted.all() else list(compress(values, wanted.tolist()))
+
+
+def _reason_texts(verdicts: Sequence[Verdicts]) -> list[str]:
+    """The reasons of every verdict as JSON."""
+    texts: list[str] = []
+    for turn in verdicts:
+        at = len(texts)
+        texts += ["[]"] * len(turn.rows)
+        if len(turn.reason_codes) == 0:
+            continue
+        ends = turn.reason_offsets.tolist()
+        for row in np.flatnonzero(turn.reason_offsets[1:] > turn.reason_offsets[:-1]).tolist():
+            codes = turn.reason_codes[ends[row] : ends[row + 1]]
+            texts[at + row] = _reasons_json(turn.reason_names, tuple(codes.tolist()))
+    return texts
+
+
+@lru_cache(maxsize=4096)
+def _reasons_json(names: tuple[str, ...], codes: tuple[int, ...]) -> str:
+    return orjson.dumps([names[code] for code in codes]).decode()

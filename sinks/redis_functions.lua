@@ -1,0 +1,118 @@
+#!lua name=woolwatch
+
+-- All writes of woolwatch to Redis. Each partition has a state hash: the epoch of its owner, and the position up to
+-- which everything is in. A call checks both, writes absolute values, moves the position: a repeat changes nothing, a
+-- former owner is refused, and if Redis forgot something, the caller hears of it instead of writing behind a gap.
+--
+-- The only declared key is the state; the others begin with its hash tag, so they live on the same node.
+
+local function whole(text)
+  local number = tonumber(text)
+  if number == nil or number < 0 or number ~= math.floor(number) then
+    error({err = 'WOOLWATCH expected a whole number'})
+  end
+  return number
+end
+
+local function held(state)
+  local values = redis.call('HMGET', state, 'epoch', 'position')
+  return tonumber(values[1] or -1), tonumber(values[2] or 0)
+end
+
+-- 'write', or why not, and the position. What completes nothing comes with to = from.
+local function guard(state, epoch, from, to)
+  local held_epoch, position = held(state)
+  if epoch < held_epoch then
+    return 'stale', position
+  elseif epoch > held_epoch or position < from then
+    return 'forgot', position
+  elseif to < from or (position > from and position >= to) then
+    return 'done', position
+  end
+  return 'write', position
+end
+
+local function columns_of(packed, count)
+  local ok, columns = pcall(cmsgpack.unpack, packed)
+  if not ok or type(columns) ~= 'table' or #columns ~= count then
+    error({err = 'WOOLWATCH expected ' .. count .. ' packed columns'})
+  end
+  for _, column in ipairs(columns) do
+    if #column ~= #columns[1] then
+      error({err = 'WOOLWATCH expected columns of one length'})
+    end
+  end
+  return columns
+end
+
+-- args: epoch, position to begin at if there is less, key that notes the fingerprint, fingerprint
+local function take_over(keys, args)
+  local epoch, at_least = whole(args[1]), whole(args[2])
+  local held_epoch, position = held(keys[1])
+  local fingerprint = redis.call('GET', args[3])
+  if fingerprint and fingerprint ~= args[4] then
+    return {'key', position}
+  elseif epoch < held_epoch then
+    return {'stale', position}
+  end
+  redis.call('SET', args[3], args[4])
+  if position < at_least then
+    redis.call('HSET', keys[1], 'epoch', args[1], 'position', args[2])
+  else
+    redis.call('HSET', keys[1], 'epoch', args[1], 'position', string.format('%.0f', position))
+  end
+  return {'taken', position}
+end
+
+-- args: epoch, from, to, prefix of the keys, time to live in ms, field of the devices, packed users, packed devices
+local function judge_write(keys, args)
+  local epoch, from, to, ttl_ms = whole(args[1]), whole(args[2]), whole(args[3]), whole(args[5])
+  local users, devices = columns_of(args[7], 9), columns_of(args[8], 2)
+  local answer, position = guard(keys[1], epoch, from, to)
+  if answer ~= 'write' then
+    return {answer, position}
+  end
+  for i = 1, #users[1] do
+    local key = args[4] .. 'user:' .. users[1][i]
+    redis.call('HSET', key, 'reasons', users[2][i], 'score', users[3][i], 'level', users[4][i],
+      'event', users[5][i], 'event_id', users[6][i], 'ts', users[7][i], 'campaign', users[8][i],
+      'config_hash', users[9][i])
+    redis.call('PEXPIRE', key, ttl_ms)
+  end
+  for i = 1, #devices[1] do
+    local key = args[4] .. 'device:' .. devices[1][i]
+    redis.call('HSET', key, args[6], devices[2][i])
+    redis.call('PEXPIRE', key, ttl_ms)
+  end
+  if to > from then
+    redis.call('HSET', keys[1], 'position', args[3])
+    position = to
+  end
+  return {'written', position}
+end
+
+-- args: epoch, from, to, packed keys, fields and values; an empty value removes the field
+local function metric_write(keys, args)
+  local epoch, from, to = whole(args[1]), whole(args[2]), whole(args[3])
+  local rows = columns_of(args[4], 3)
+  local answer, position = guard(keys[1], epoch, from, to)
+  if answer ~= 'write' then
+    return {answer, position}
+  end
+  for i = 1, #rows[1] do
+    if rows[3][i] == '' then
+      redis.call('HDEL', rows[1][i], rows[2][i])
+    else
+      redis.call('HSET', rows[1][i], rows[2][i], rows[3][i])
+    end
+  end
+  if to > from then
+    redis.call('HSET', keys[1], 'position', args[3])
+    position = to
+  end
+  return {'written', position}
+end
+
+redis.register_function('woolwatch_take_over', take_over)
+redis.register_function('woolwatch_judge_write', judge_write)
+redis.register_function('woolwatch_metric_write', metric_write)
