@@ -1,10 +1,12 @@
 """The three kinds of questions to an entity: distinct members, number of events, time since an event.
 
-Each kernel goes through rows in their order: answers from the state just before, then applies the row. It stops
-before a row for which the arrays could be too short and returns its number, so that they can be made longer.
+Each kernel goes through rows in their order: answers from the state just before, then applies the row. It
+stops before a row for which the arrays could be too short and returns its number, so that they can be made
+longer.
 
-``asked`` is int64[f, 3], one line for each feature: its place among the answers of a row, its window in ms (EVER: none), and
-whether the event's own member is left out. An answer is the value times two, plus one where it is an estimate.
+``asked`` is int64[f, 3], one line for each feature: its place among the answers of a row, its window in ms
+(EVER: none), and whether the event's own member is left out. An answer is the value times two, plus one where
+it is an estimate.
 """
 
 from __future__ import annotations
@@ -62,12 +64,12 @@ def distinct_rows(
     lines: Lines,
     meta: Words,
 ) -> int:
-    """How many different members were seen with the entity; ``member``: which line of ``members`` is counted."""
+    """How many different members came with the entity; ``member``: which line of ``members`` is counted."""
     for i in range(first, stop):
-        if not has_room(arena, index, lines, meta):
+        if not has_room(meta, arena.shape[0], index.shape[0], lines.shape[0]):
             return i
         _fetch_ahead(i, stop, rows, arena, index, meta)
-        key, ts_ms, own = rows[i, ENTITY], rows[i, TS_MS], np.int64(members[member, rows[i, EVENT]])
+        key, ts_ms, own = rows[i, ENTITY], rows[i, TS_MS], int(np.int64(members[member, rows[i, EVENT]]))
         row = find_row(arena, index, meta, key)
         own_time = _answer_distinct(rows[i, ANSWER], ts_ms, own, asked, answers, arena, row)
         if rows[i, LOOK]:
@@ -99,7 +101,7 @@ def count_rows(
     """How many events of a name the entity had; ``name``: an index into the plan's names, or ANY."""
     every = name == ANY
     for i in range(first, stop):
-        if not has_room(arena, index, lines, meta):
+        if not has_room(meta, arena.shape[0], index.shape[0], lines.shape[0]):
             return i
         _fetch_ahead(i, stop, rows, arena, index, meta)
         row = find_row(arena, index, meta, rows[i, ENTITY])
@@ -135,7 +137,7 @@ def since_rows(
     """Milliseconds since the entity's latest event of a name; ``name`` as in :func:`count_rows`."""
     every = name == ANY
     for i in range(first, stop):
-        if not has_room(arena, index, lines, meta):
+        if not has_room(meta, arena.shape[0], index.shape[0], lines.shape[0]):
             return i
         _fetch_ahead(i, stop, rows, arena, index, meta)
         row, ts_ms = find_row(arena, index, meta, rows[i, ENTITY]), rows[i, TS_MS]

@@ -1,12 +1,13 @@
-"""From the keyed hash of an entity to its row: an open index, and a clock that evicts when all rows are taken.
+"""From the keyed hash of an entity to its row: an open index, and a clock that evicts when rows run out.
 
-An index entry is a uint64: 32 bits of hash and 32 bits of row address (in lines of 8 words; line 0 of an arena is
-never given out, so an entry of 0 is empty and leads prefetches nowhere). The place of an entry follows from its own
-hash bits, so an entry can be removed at once by moving its successors up; nothing is ever marked as deleted.
+An index entry is a uint64: 32 bits of hash and 32 bits of row address (in lines of 8 words; line 0 of an
+arena is never given out, so an entry of 0 is empty and leads prefetches nowhere). The place of an entry
+follows from its own hash bits, so an entry can be removed at once by moving its successors up; nothing is
+ever marked as deleted.
 
 Eviction is a second-chance clock over the rows in the order in which they were first taken: a function of the
-sightings alone. A row begins without its second chance, so keys that come once, however many, leave before those
-that come again.
+sightings alone. A row begins without its second chance, so keys that come once, however many, leave before
+those that come again.
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ HEADROOM_WORDS = ROW_WORDS + LARGEST_SLAB_WORDS
 
 
 @kernel
-def has_room(arena: Words, index: Index, lines: Lines, meta: Words) -> bool:
-    """Whether the arrays can take one more sighting without growing."""
+def has_room(meta: Words, words: int, entries: int, lines: int) -> bool:
+    """Whether arrays of these lengths (arena, index, lines) can take one more sighting without growing."""
+    # Lengths, not arrays: passing an array to a function that is not inlined costs 10 ns.
     rows = meta[ROWS]
-    if meta[BUMP] + HEADROOM_WORDS > arena.shape[0]:
+    if meta[BUMP] + HEADROOM_WORDS > words:
         return False
-    return rows == meta[MAX_ROWS] or (rows < lines.shape[0] and 2 * (rows + 1) <= index.shape[0])
+    return bool(rows == meta[MAX_ROWS] or (rows < lines and 2 * (rows + 1) <= entries))
 
 
 @kernel
@@ -62,7 +64,7 @@ def find_row(arena: Words, index: Index, meta: Words, key: int) -> int:
     at = spread >> np.uint64(meta[INDEX_SHIFT])
     while index[at]:
         if (index[at] ^ spread) & _HASH == 0:
-            row = np.int64(index[at] & _LINE) << _LINE_SHIFT
+            row = _row_of(index[at])
             if arena[row + KEY] == key:
                 return row
         at = (at + _ONE) & last
@@ -73,7 +75,7 @@ def find_row(arena: Words, index: Index, meta: Words, key: int) -> int:
 def insert_row(arena: Words, index: Index, lines: Lines, meta: Words, key: int) -> int:
     """Address of an empty row for a key that has none; at the bound another key's."""
     if meta[ROWS] < meta[MAX_ROWS]:
-        row = meta[BUMP]
+        row = int(meta[BUMP])
         meta[BUMP] += ROW_WORDS
         lines[meta[ROWS]] = row >> _LINE_SHIFT
         meta[ROWS] += 1
@@ -88,7 +90,9 @@ def insert_row(arena: Words, index: Index, lines: Lines, meta: Words, key: int) 
 def index_rows(arena: Words, index: Index, lines: Lines, meta: Words) -> None:
     """Fill an empty index with all rows."""
     for i in range(meta[ROWS]):
-        row = np.int64(lines[i]) << _LINE_SHIFT
+        if i + 16 < meta[ROWS]:
+            fetch_index(index, meta, arena[(np.int64(lines[i + 16]) << _LINE_SHIFT) + KEY])
+        row = int(np.int64(lines[i]) << _LINE_SHIFT)
         _enter(index, meta, arena[row + KEY], row)
 
 
@@ -102,17 +106,21 @@ def fetch_index(index: Index, meta: Words, key: int) -> None:
 def fetch_row(arena: Words, index: Index, meta: Words, key: int) -> None:
     """Hint: this key's row will be read. Guesses by the first entry; the index should be near."""
     at = (np.uint64(key) * _SPREAD) >> np.uint64(meta[INDEX_SHIFT])
-    prefetch(arena, np.int64(index[at] & _LINE) << _LINE_SHIFT)
+    prefetch(arena, _row_of(index[at]))
 
 
 @kernel
 def fetch_slab(arena: Words, index: Index, meta: Words, key: int) -> None:
     """Hint: this key's members will be read. The row should be near."""
     at = (np.uint64(key) * _SPREAD) >> np.uint64(meta[INDEX_SHIFT])
-    row = np.int64(index[at] & _LINE) << _LINE_SHIFT
-    members, times, _count = place(arena, row)
+    members, times, _count = place(arena, _row_of(index[at]))
     prefetch(arena, members)
     prefetch(arena, times)
+
+
+@kernel
+def _row_of(entry: np.uint64) -> int:
+    return int(np.int64(entry & _LINE) << _LINE_SHIFT)
 
 
 @kernel
@@ -128,7 +136,7 @@ def _enter(index: Index, meta: Words, key: int, row: int) -> None:
 def _evict(arena: Words, index: Index, lines: Lines, meta: Words) -> int:
     """Take the row of the first key, from the hand on, that has used up its second chance."""
     while True:
-        row = np.int64(lines[meta[HAND]]) << _LINE_SHIFT
+        row = int(np.int64(lines[meta[HAND]]) << _LINE_SHIFT)
         meta[HAND] = 0 if meta[HAND] + 1 == meta[ROWS] else meta[HAND] + 1
         if arena[row + STATE] & USED == 0:
             break

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,9 @@ Item = TypeVar("Item", bound=np.generic)
 class EntityTable:
     """The state of all entities of one kind for one operation on one argument.
 
-    Memory grows with what it holds, by doubling, up to 64 bytes a key in rows, 128 bytes a key in slabs (at least
-    512 KiB) and 20 to 36 bytes a key of index: about 230 bytes times ``max_keys``. Beyond that keys are evicted and
-    members sampled. Growing changes no answer.
+    Memory grows with what it holds, by doubling, up to 64 bytes a key in rows, 128 bytes a key in slabs (at
+    least 512 KiB) and 20 to 36 bytes a key of index: about 230 bytes times ``max_keys``. Beyond that keys are
+    evicted and members sampled. Growing changes no answer.
 
     Parameters
     ----------
@@ -49,13 +50,16 @@ class EntityTable:
     max_keys
         Bound of entities.
     longest_window_ms
-        The longest window that is asked for; times further back than this and ``lateness_ms`` from the watermark may
-        be forgotten. None: nothing may be forgotten.
+        The longest window that is asked for; times further back than this and ``lateness_ms`` from the
+        watermark may be forgotten. None: nothing may be forgotten.
     lateness_ms
         How far an event in time may lie behind the watermark.
     timed
         COUNT: whether any window is asked for. Without one a counter is all there is.
     """
+
+    PARTS = ("arena", "lines", "meta")
+    """Names of the arrays of a snapshot."""
 
     def __init__(
         self, op: Op, *, max_keys: int, longest_window_ms: int | None, lateness_ms: int, timed: bool = True
@@ -71,7 +75,7 @@ class EntityTable:
         self._arena[FORGOTTEN] = NEVER
         self._lines: Lines = np.zeros(_FIRST_ROWS, np.uint32)
         self._index: Index
-        self._make_index()
+        self._make_index(0)
 
     @property
     def keys(self) -> int:
@@ -110,7 +114,8 @@ class EntityTable:
         questions
             The arranged turn; these rows are of this table's kind.
         argument
-            DISTINCT: which line of ``questions.members`` is counted; COUNT and SINCE: number of the name, or ANY.
+            DISTINCT: which line of ``questions.members`` is counted; COUNT and SINCE: number of the name, or
+            ANY.
         asked
             The features (detectors.entity_kernels).
         answers
@@ -138,20 +143,20 @@ class EntityTable:
             "meta": self._meta.copy(),
         }
 
-    def restore(self, *, arena: NDArray[np.int64], lines: NDArray[np.uint32], meta: NDArray[np.int64]) -> None:
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take up a snapshot.
 
-        Bound, window and lateness stay those that this table was made with. A bound below the keys that the snapshot
-        holds drops none of them: their number is the bound then.
+        Bound, window and lateness stay those that this table was made with. A bound below the keys that the
+        snapshot holds drops none of them: their number is the bound then.
         """
-        kept = self._meta
-        self._meta = meta.copy()
+        kept, arena, lines = self._meta, state["arena"], state["lines"]
+        self._meta = state["meta"].copy()
         for word in (HORIZON_MS, TIMED):
             self._meta[word] = kept[word]
-        self._bound(max(int(kept[MAX_ROWS]), int(meta[ROWS])))
+        self._bound(max(int(kept[MAX_ROWS]), self.keys))
         self._arena = _lengthened(arena, _doubled(_FIRST_WORDS, len(arena) + HEADROOM_WORDS))
         self._lines = _lengthened(lines, _doubled(_FIRST_ROWS, len(lines)))
-        self._make_index()
+        self._make_index(self.keys)
 
     def _bound(self, max_keys: int) -> None:
         self._meta[MAX_ROWS] = max_keys
@@ -166,10 +171,10 @@ class EntityTable:
         if meta[ROWS] == len(self._lines):
             self._lines = _lengthened(self._lines, min(2 * len(self._lines), int(meta[MAX_ROWS])))
         if 2 * (meta[ROWS] + 1) > len(self._index):
-            self._make_index()
+            self._make_index(self.keys + 1)
 
-    def _make_index(self) -> None:
-        size = _doubled(2 * _FIRST_ROWS, 4 * self.keys)
+    def _make_index(self, keys: int) -> None:
+        size = _doubled(2 * _FIRST_ROWS, 2 * keys)
         self._index = np.zeros(size, np.uint64)
         self._meta[INDEX_SHIFT] = 64 - (size.bit_length() - 1)
         index_rows(self._arena, self._index, self._lines, self._meta)

@@ -3,12 +3,14 @@
 Hints 16, 8 and 4 rows ahead (index, row, slab) halve the time of such a loop: its cache misses overlap.
 """
 
+# ruff: noqa: ANN401 - what Numba hands to a code generator has no types
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, cast
 
-from llvmlite import ir  # type: ignore[import-untyped]  # no stubs exist; this module is its typed adapter
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 _FOR_READING, _KEEP_IN_ALL_CACHES, _DATA = 0, 3, 1
 
 
-def _prefetch(_typing: Any, array: Any, index: Any) -> Any:
+def _prefetch(_typing: Any, array: Any, _index: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         hint = builder.module.declare_intrinsic(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.slabs import NEVER
 from schemas.errors import StateError
 from schemas.kernels import kernel
 from schemas.sightings import LOOK_ONLY, NO_NAME, Sightings
@@ -28,9 +27,9 @@ class Questions:
     Parameters
     ----------
     rows
-        int64[r, 8], rows of one kind together and in the order of the record: ENTITY (the hash's bits), TS_MS,
-        WATERMARK_MS (the lowest largest time of all sources as of this event), ANSWER (where the row's answers begin),
-        EVENT, NAME, LOOK (1: count nothing).
+        int64[r, 8], rows of one kind together and in the order of the record: ENTITY (the hash's bits),
+        TS_MS, WATERMARK_MS (the lowest largest time of all sources as of this event), ANSWER (where the row's
+        answers begin), EVENT, NAME, LOOK (1: count nothing).
     edges
         Rows of kind k are ``rows[edges[k]:edges[k + 1]]``.
     members
@@ -49,7 +48,13 @@ class Questions:
 
 
 def arrange(
-    sightings: Sightings, *, widths: NDArray[np.int64], names: int, members: int, max_ts_ms: int, others_max_ts_ms: int
+    sightings: Sightings,
+    *,
+    widths: NDArray[np.int64],
+    names: int,
+    members: int,
+    max_ts_ms: int,
+    others_max_ts_ms: int,
 ) -> Questions:
     """Arrange a turn by kind.
 
@@ -73,7 +78,8 @@ def arrange(
     """
     rows = np.empty((len(sightings.event), _COLUMNS), np.int64)
     edges = np.zeros(len(widths) + 1, np.int64)
-    # Columns of a record are read-only; kernels are compiled for writable arrays, so each is copied or read here.
+    # Columns of a record are read-only; kernels are compiled for writable arrays, so each is copied or read
+    # here.
     after, answers = _arrange(
         sightings.ts_ms,
         sightings.name,
@@ -128,16 +134,15 @@ def _arrange(
         watermark_ms[e] = min(max_ts_ms, others_max_ts_ms)
     next_row, answers = edges.copy(), 0
     for i in range(event.shape[0]):
-        e, k = np.int64(event[i]), np.int64(kind[i])
-        r = next_row[k]
-        next_row[k] += 1
+        row_event, row_kind = np.int64(event[i]), np.int64(kind[i])
+        r = next_row[row_kind]
+        next_row[row_kind] += 1
         rows[r, ENTITY] = np.int64(entity[i])
-        rows[r, TS_MS] = ts_ms[e]
-        rows[r, WATERMARK_MS] = watermark_ms[e]
+        rows[r, TS_MS] = ts_ms[row_event]
+        rows[r, WATERMARK_MS] = watermark_ms[row_event]
         rows[r, ANSWER] = answers
-        rows[r, EVENT] = e
-        rows[r, NAME] = name[e]
-        rows[r, LOOK] = flags[e] & LOOK_ONLY
-        answers += widths[k]
+        rows[r, EVENT] = row_event
+        rows[r, NAME] = name[row_event]
+        rows[r, LOOK] = flags[row_event] & LOOK_ONLY
+        answers += widths[row_kind]
     return max_ts_ms, answers
-

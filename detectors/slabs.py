@@ -1,20 +1,21 @@
-"""Memory of one state table: rows of one cache line, and slabs for the members that do not fit into their row.
+"""Memory of one state table: rows of one cache line, and slabs for members that do not fit into it.
 
 One int64 array, the arena, holds both; addresses are indexes into it. A row of 8 words::
 
     KEY  STATE  TOTAL  FORGOTTEN  member member  time time
 
-STATE packs the place of the members, a used bit for eviction, and level, class and count of the members. Class 0 is
-the two pairs in the row itself, class c a slab of ``2 << c`` members followed by their times, up to 1,024. There is
-no structure for expiry: a question scans the slab, so any number of windows and any disorder of time cost the same.
+STATE packs the place of the members, a used bit for eviction, and level, class and count of the members.
+Class 0 is the two pairs in the row itself, class c a slab of ``2 << c`` members followed by their times, up
+to 1,024. There is no structure for expiry: a question scans the slab, so any number of windows and any
+disorder of time cost the same.
 
-A full slab, in this order: forgets what no event in time can ask for (only at 1,024 members or when half of the slab
-budget is taken, so that late events too are answered exactly while memory is no concern); doubles; and at last keeps
-one member in two by its low bits, its *level* counting how often. What was forgotten or sampled is recorded, and
-answers that it touches say that they are estimates.
+A full slab, in this order: forgets what no event in time can ask for (only at 1,024 members or when half of
+the slab budget is taken, so that late events too are answered exactly while memory is no concern); doubles;
+and at last keeps one member in two by its low bits, its *level* counting how often. What was forgotten or
+sampled is recorded, and answers that it touches say that they are estimates.
 
-All of this is a function of the calls alone: budgets are counted in words taken, never by the size of the arena,
-which may grow at any time.
+All of this is a function of the calls alone: budgets are counted in words taken, never by the size of the
+arena, which may grow at any time.
 """
 
 from __future__ import annotations
@@ -52,31 +53,32 @@ def place(arena: Words, row: int) -> tuple[int, int, int]:
     """Where a row's members begin, where their times begin, and how many there are."""
     state = arena[row + STATE]
     members = state >> PLACE_SHIFT
-    return members, members + (2 << ((state >> CLASS_SHIFT) & CLASS_MASK)), state & COUNT_MASK
+    return int(members), int(members + (2 << ((state >> CLASS_SHIFT) & CLASS_MASK))), int(state & COUNT_MASK)
 
 
 @kernel
 def level(arena: Words, row: int) -> int:
     """How often the row's members were halved."""
-    return (arena[row + STATE] >> LEVEL_SHIFT) & LEVEL_MASK
+    return int((arena[row + STATE] >> LEVEL_SHIFT) & LEVEL_MASK)
 
 
 @kernel
 def find_member(arena: Words, members: int, count: int, member: int) -> int:
     """Position of a member in a slab, -1 if it is not there."""
-    # A slice has no negative index to check for, and a sum has no early exit: both let the loop use SIMD.
-    slab, found = arena[members : members + count], 0
+    # An unsigned index has no negative value to check for, and a sum has no early exit: so the loop can use
+    # SIMD.
+    at, found = np.uint64(members), 0
     for i in range(count):
-        found += i + 1 if slab[i] == member else 0
+        found += i + 1 if arena[at + np.uint64(i)] == member else 0
     return found - 1
 
 
 @kernel
 def count_since(arena: Words, times: int, count: int, since: int) -> int:
     """How many times of a slab are at ``since`` or later."""
-    slab, n = arena[times : times + count], 0
+    at, n = np.uint64(times), 0
     for i in range(count):
-        n += slab[i] >= since
+        n += arena[at + np.uint64(i)] >= since
     return n
 
 
@@ -93,7 +95,8 @@ def clear_row(arena: Words, row: int, key: int) -> None:
 def add_member(arena: Words, meta: Words, row: int, member: int, ts_ms: int, floor_ms: int) -> None:
     """Give a row one more member, which it does not hold.
 
-    Times below ``floor_ms`` may be forgotten; NEVER: none. The arena must have LARGEST_SLAB_WORDS left behind BUMP.
+    Times below ``floor_ms`` may be forgotten; NEVER: none. The arena must have LARGEST_SLAB_WORDS left behind
+    BUMP.
     """
     if member & ((1 << level(arena, row)) - 1):
         return
@@ -123,7 +126,8 @@ def _make_room(arena: Words, meta: Words, row: int, floor_ms: int) -> None:
     capacity = 2 << size_class
     if floor_ms != NEVER and (size_class == TOP_CLASS or 2 * meta[CARVED] > meta[SLAB_LIMIT]):
         _keep(arena, row, floor_ms, 0)
-    # Three quarters: a slab that is nearly full again after forgetting would be searched at every second call.
+    # Three quarters: a slab that is nearly full again after forgetting would be searched at every second
+    # call.
     if size_class < TOP_CLASS and 4 * (arena[row + STATE] & COUNT_MASK) > 3 * capacity:
         _double(arena, meta, row)
         capacity = 2 << ((arena[row + STATE] >> CLASS_SHIFT) & CLASS_MASK)
@@ -172,10 +176,10 @@ def _take_slab(arena: Words, meta: Words, size_class: int) -> int:
     slab = meta[FREE + size_class]
     if slab:
         meta[FREE + size_class] = arena[slab]
-        return slab
+        return int(slab)
     words = 4 << size_class
     if meta[CARVED] + words > meta[SLAB_LIMIT]:
         return 0
     meta[CARVED] += words
     meta[BUMP] += words
-    return meta[BUMP] - words
+    return int(meta[BUMP] - words)
