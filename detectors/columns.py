@@ -78,7 +78,7 @@ class Columns:
 
     def _equals(self, field: str, literal: str) -> NDArray[np.float64]:
         keys = entity_keys(self._batch, field, self._ring)[self._rows]
-        wanted = np.uint64(self._ring.key_of_text(field, literal))
+        wanted = np.uint64(self._ring.key_of(field, literal))
         return np.where(keys == 0, np.nan, (keys == wanted).astype(np.float64))
 
 
@@ -95,7 +95,7 @@ class NameFinder:
 
     def __init__(self, names: Sequence[str], ring: KeyRing) -> None:
         self._ring = ring
-        keys = np.array([ring.key_of_text("event", name) for name in names], np.uint64)
+        keys = np.array([ring.key_of("event", name) for name in names], np.uint64)
         self._order = np.argsort(keys).astype(np.int32)
         self._keys = keys[self._order]
 

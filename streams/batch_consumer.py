@@ -1,8 +1,8 @@
 """The batch transport on the application's loop: handing on, durable positions, draining.
 
-Faust 0.15.3 counts acknowledged messages to know what to commit, which is wrong for batches in several ways (a
-message marks itself as skippable, a revoke drops acknowledgements before the drain, an exception acknowledges). So
-acknowledgements are ignored here and only explicit durable positions are committed.
+Faust 0.15.3 counts acknowledged messages to know what to commit, which is wrong for batches in several ways
+(a message marks itself as skippable, a revoke drops acknowledgements before the drain, an exception
+acknowledges). So acknowledgements are ignored here and only explicit durable positions are committed.
 
 Three rules keep it exact:
 
@@ -46,8 +46,8 @@ GROUP_WATCH_S = 1.0
 class ReadOffsets(dict[TP, int | None]):
     """Faust's memory of the last offset read, by which it drops older messages; batches are exempt.
 
-    Faust sets it after a message was handed on, also when the partition was sent back in the meantime, and then
-    drops the batches in between without a word.
+    Faust sets it after a message was handed on, also when the partition was sent back in the meantime, and
+    then drops the batches in between without a word.
     """
 
     def __init__(self, applies_to: Callable[[TP], bool]) -> None:
@@ -124,7 +124,7 @@ class BatchConsumer(driver.Consumer):
             stop_process(f"{error}; that is a defect, and going on would lose events")
 
     def standing(self, tp: TP) -> Standing | None:
-        """Return where the client stands in the log, None when unknown; batches may be in progress below it."""
+        """Return where the client stands, None when unknown; batches below it may be in progress yet."""
         return self._thread.standing(tp)
 
     async def beginning_offsets(self, tps: Collection[TP]) -> dict[TP, int]:
@@ -176,8 +176,8 @@ class BatchConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Begin to place the partitions, once per assignment.
 
-        Faust allows this call 20 s and then gives up all recovery for good, so a checkpoint is not loaded here but
-        in a task; until it is done the partitions are not read.
+        Faust allows this call 20 s and then gives up all recovery for good, so a checkpoint is not loaded
+        here but in a task; until it is done the partitions are not read.
         """
         assignment = self._thread.assigned()
         if assignment is None or self._thread.placed() is not None or self._is_placing():
@@ -196,7 +196,7 @@ class BatchConsumer(driver.Consumer):
             await self._place(assignment)
         except WoolwatchError as error:
             stop_process(str(error), exit_code=error.exit_code)
-        except Exception:  # nobody would see a task's exception, and the worker would stand still
+        except Exception:  # noqa: BLE001 - nobody would see a task's exception, and the worker would stand still
             stop_process("the positions to start at could not be determined")
 
     async def _place(self, assignment: Any) -> None:
@@ -226,8 +226,8 @@ class BatchConsumer(driver.Consumer):
     # -- handing on
 
     async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
-        # Faust sleeps a second when every buffer is full, and the client waits for as long as it is told although
-        # only full partitions have data: look again soon instead.
+        # Faust sleeps a second when every buffer is full, and the client waits for as long as it is told
+        # although only full partitions have data: look again soon instead.
         if self.flow_active and not self._get_active_partitions():
             await self.sleep(self._options.poll_s)
             return {}, set()
@@ -249,7 +249,7 @@ class BatchConsumer(driver.Consumer):
         return self._durable.get(tp) is not None and self._held_bytes[tp] < self._options.held_bytes
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
-        """Hand on one message per partition and fetch; a batch that does not follow the last is read again."""
+        """Hand on one message per partition and fetch; a batch that does not follow the last is read anew."""
         async for tp, message in super().getmany(timeout):
             batch: object = message.value
             if isinstance(batch, Batch):
@@ -282,7 +282,7 @@ class BatchConsumer(driver.Consumer):
 
     @Service.task
     async def _watch_the_group(self) -> None:
-        """Stop when the group refuses this worker: the client logs a line and lives on without ever joining."""
+        """Stop when the group refuses this worker: the client lives on without ever joining."""
         while not self.should_stop:
             error = self._thread.group_error()
             if error is not None:
@@ -320,8 +320,8 @@ class BatchConsumer(driver.Consumer):
     async def wait_empty(self) -> None:
         """Drain, before partitions leave and at the end: let go, wait for batches in progress, commit.
 
-        Whoever waits for a message of this very worker is told to let go first, for reading has stopped. Who is
-        slow is left behind after a while; its mark is refused when the partitions are gone.
+        Whoever waits for a message of this very worker is told to let go first, for reading has stopped. Who
+        is slow is left behind after a while; its mark is refused when the partitions are gone.
         """
         self._stop_placing()
         generation = self._durable.generation
@@ -335,14 +335,14 @@ class BatchConsumer(driver.Consumer):
     def _abandon(self, generation: int) -> None:
         try:
             self._positions.abandon(generation)
-        except Exception:  # Faust would log it and live on without its partitions
+        except Exception:  # noqa: BLE001 - Faust would log it and live on without its partitions
             stop_process("waits could not be abandoned")
 
     def _unfinished(self, generation: int) -> list[Batch]:
         return [batch for batch in self._in_progress if batch.generation == generation]
 
     async def _wait_until(self, holds: Callable[[], bool], bound_s: float) -> bool:
-        """Wait for something that can only become true when a batch is finished; False when it takes too long."""
+        """Wait for what can only become true when a batch ends; False when it takes too long."""
 
         async def wait() -> None:
             while not holds():

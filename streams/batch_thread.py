@@ -2,14 +2,14 @@
 
 What it puts right in Faust 0.15.3 and aiokafka 0.14.0 (both pinned, since private attributes are used):
 
-- A batch starts where the client stood before the fetch and ends where it stands after it, so transaction markers
-  and compaction gaps are covered wherever they lie, also at the committed offset.
+- A batch starts where the client stood before the fetch and ends where it stands after it, so transaction
+  markers and compaction gaps are covered wherever they lie, also at the committed offset.
 - Every partition is seeked explicitly, offset 0 included, and none is read before that: the client on its own
   begins at committed offsets and Faust seeks nowhere when there is none.
-- An error in the middle of a fetch loses what the fetch had taken already (the client's position has moved on), so
-  after each error every partition is sent back to where its next batch begins.
-- The client has one fetch in flight per broker, and a drained partition waits for the running one: long polls are
-  short, and so is the time for which unread data holds up everybody's next fetch.
+- An error in the middle of a fetch loses what the fetch had taken already (the client's position has moved
+  on), so after each error every partition is sent back to where its next batch begins.
+- The client has one fetch in flight per broker, and a drained partition waits for the running one: long polls
+  are short, and so is the time for which unread data holds up everybody's next fetch.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ REFUSED_BY_GROUP = (
 class FetchOptions:
     """How records are fetched; the defaults are those under which ask and answer took 17 ms at p99, not 236.
 
-    ``max_records`` bounds a batch, ``held_bytes`` the values of one partition that are read but not finished: at
-    or above it the partition is not read, whatever the others hold.
+    ``max_records`` bounds a batch, ``held_bytes`` the values of one partition that are read but not finished:
+    at or above it the partition is not read, whatever the others hold.
     """
 
     max_records: int = 5_000
@@ -81,9 +81,10 @@ class Placement:
 class Standing:
     """Where the client stands in a partition's log, as of the broker's last answer to a fetch.
 
-    ``position`` is the offset read next and ``end`` that of the next record to become readable. A caller who wants
-    to know whether a source is idle also wants ``as_of_ms`` (the broker's last answer, epoch milliseconds) to move
-    on, and the durable position to reach ``position``: everything read is finished then.
+    ``position`` is the offset read next and ``end`` that of the next record to become readable. A caller who
+    wants to know whether a source is idle also wants ``as_of_ms`` (the broker's last answer, epoch
+    milliseconds) to move on, and the durable position to reach ``position``: everything read is finished
+    then.
     """
 
     position: int
@@ -202,7 +203,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
                 self._ensure_consumer().seek(TopicPartition(*tp), start)
 
     async def _leave_the_log(self, consumer: Any, where: Mapping[TopicPartition, int]) -> None:
-        """Note the streams that left the log for the other thread to decide; move changelogs to what is left."""
+        """Note the streams that left the log, for the other thread; move changelogs to what is left."""
         changelogs = [tp for tp in where if self._is_changelog(TP(*tp))]
         for tp, first in (await consumer.beginning_offsets(changelogs)).items() if changelogs else ():
             consumer.seek(tp, first)
@@ -255,7 +256,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     # -- committing and asking
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit; what the broker does not take in a few seconds is left to the next interval, and never a crash."""
+        """Commit; what the broker does not take in a few seconds is left to the next time, never a crash."""
         assigned = self.assignment()
         wanted = {
             TopicPartition(*tp): OffsetAndMetadata(offset, "")
@@ -277,7 +278,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         return standing.end if standing is not None else 0
 
     def standing(self, tp: TP) -> Standing | None:
-        """Return where the client stands; None before the first answer, or when the partition is not assigned."""
+        """Return where the client stands; None before the first answer or when it is not assigned."""
         assignment = self.assigned()
         state = assignment.state_value(TopicPartition(*tp)) if assignment is not None else None
         if state is None or not state.has_valid_position or state.timestamp is None:
@@ -291,9 +292,9 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 
         Any other error of the coordination is consumed, which makes the client try again.
         """
-        if self._consumer is None:
+        coordinator = self._consumer._coordinator if self._consumer is not None else None
+        if coordinator is None:
             return None
-        coordinator = self._consumer._coordinator
         if coordinator._coordination_task.done() and not coordinator._coordination_task.cancelled():
             return coordinator._coordination_task.exception()  # type: ignore[no-any-return]
         pending = coordinator._pending_exception

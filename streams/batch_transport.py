@@ -1,11 +1,12 @@
 """The Faust transport ``batch://``: one message is one fetched batch of one partition.
 
-Registered through the entry point group ``faust.transports``, and by :func:`register` where the package is not
-installed. Works for faust-streaming 0.15.3 with aiokafka 0.14.0 and nothing else.
+Registered through the entry point group ``faust.transports``, and by :func:`register` where the package is
+not installed. Works for faust-streaming 0.15.3 with aiokafka 0.14.0 and nothing else.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from faust.types.transports import ConsumerCallback, ConsumerT
 
 from streams.batch_consumer import BatchConsumer
 from streams.batch_thread import FetchOptions
+from streams.fatal import stop_process
 from streams.positions import GroupPositions, Positions
 
 SCHEME = "batch"
@@ -37,6 +39,13 @@ class BatchApp(faust.App):
     def __init__(self, *args: Any, transport_options: TransportOptions, **kwargs: Any) -> None:
         self.transport_options = transport_options
         super().__init__(*args, **kwargs)
+
+    def _crash(self, reason: BaseException) -> None:
+        """End the process: a crashed Faust app lives on, in the group, and does nothing."""
+        super()._crash(reason)
+        # Faust crashes its fetcher with a cancellation when it is stopped in the middle of a rebalance.
+        if not self._stopped.is_set() and not isinstance(reason, asyncio.CancelledError):
+            stop_process(f"the Kafka client failed: {reason!r}")
 
 
 class Producer(driver.Producer):
@@ -67,7 +76,7 @@ class Transport(driver.Transport):
 
 
 def register() -> None:
-    """Make ``batch://`` known to Faust; calling it again, or with the entry point installed, changes nothing."""
+    """Make ``batch://`` known to Faust; again, or beside the entry point, it changes nothing."""
     TRANSPORTS.aliases[SCHEME] = "streams.batch_transport:Transport"
 
 

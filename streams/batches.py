@@ -27,8 +27,9 @@ class Record(Protocol):
 class Batch:
     """Records of one partition, in the order of their offsets; it covers the offsets [start, next).
 
-    The range is wider than the records: transaction markers, aborted records and what compaction removed lie in
-    it too. A batch begins where the one before it ended, so the ranges leave no hole, also after a restart.
+    The range is wider than the records: transaction markers, aborted records and what compaction removed lie
+    in it too. A batch begins where the one before it ended, so the ranges leave no hole, also after a
+    restart.
 
     Faust makes a message of whatever the client hands it, so a batch also answers as one record that has the
     batch for its value: that is what ``offset``, ``timestamp``, ``key``, ``value`` and the rest are for.

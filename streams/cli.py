@@ -36,16 +36,38 @@ def endpoints(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say where things are; each is also an environment variable WOOLWATCH_<NAME>."""
     defaults = Settings()
     for option in (
-        click.option("--wait", default="60", show_default=True, help="Seconds that first contact may take; 0, or 'forever'."),
-        click.option("--namespace", default=defaults.namespace, show_default=True, help="Prefix of Redis keys and groups."),
-        click.option("--partitions", default=defaults.partitions, show_default=True, help="Of topics that do not exist yet."),
-        click.option("--brokers", default=defaults.brokers, show_default=True, help="Kafka, host:port,host:port."),
+        click.option(
+            "--wait",
+            default="60",
+            show_default=True,
+            help="Seconds that first contact may take; 0, or 'forever'.",
+        ),
+        click.option(
+            "--namespace",
+            default=defaults.namespace,
+            show_default=True,
+            help="Prefix of Redis keys and groups.",
+        ),
+        click.option(
+            "--partitions",
+            default=defaults.partitions,
+            show_default=True,
+            help="Of topics that do not exist yet.",
+        ),
+        click.option(
+            "--brokers", default=defaults.brokers, show_default=True, help="Kafka, host:port,host:port."
+        ),
     ):
         command = option(command)
     return command
 
 
-@click.group(context_settings={"auto_envvar_prefix": ENVIRONMENT_PREFIX.rstrip("_"), "help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={
+        "auto_envvar_prefix": ENVIRONMENT_PREFIX.rstrip("_"),
+        "help_option_names": ["-h", "--help"],
+    }
+)
 @click.version_option(package_name="woolwatch")
 def cli() -> None:
     """Watch campaigns for wool parties (羊毛党), and count what is left without them.
@@ -59,7 +81,13 @@ def cli() -> None:
 @FILES
 @CONFIG
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the tables.")
-@click.option("--batch-size", type=click.IntRange(1, 1_000_000), default=16_384, show_default=True, help="Rows of a turn.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 1_000_000),
+    default=16_384,
+    show_default=True,
+    help="Rows of a turn.",
+)
 def replay(files: Sequence[Path], config_folder: Path | None, out: Path, batch_size: int) -> None:
     """Judge a recording (Parquet, JSONL, CSV) without a broker and write the tables.
 
@@ -84,9 +112,22 @@ def replay(files: Sequence[Path], config_folder: Path | None, out: Path, batch_s
 @CONFIG
 @endpoints
 @click.option("--redis", default=Settings().redis, help="URL of Redis.  [default: redis://localhost:6379/0]")
-@click.option("--out", default=Settings().out, show_default=True, help="Where the tables go (a folder or file:// URI).")
-@click.option("--state", default=Settings().state, show_default=True, help="Where checkpoints go; shared by all workers.")
-@click.option("--from", "start", default="earliest", show_default=True, help="Where a first start begins: earliest, latest, or epoch ms.")
+@click.option(
+    "--out", default=Settings().out, show_default=True, help="Where the tables go (a folder or file:// URI)."
+)
+@click.option(
+    "--state",
+    default=Settings().state,
+    show_default=True,
+    help="Where checkpoints go; shared by all workers.",
+)
+@click.option(
+    "--from",
+    "start",
+    default="earliest",
+    show_default=True,
+    help="Where a first start begins: earliest, latest, or epoch ms.",
+)
 def worker(config_folder: Path | None, **options: Any) -> None:
     """Judge events from Kafka until SIGTERM or Ctrl-C. Start as many as you like, with the same flags.
 
@@ -112,8 +153,14 @@ def worker(config_folder: Path | None, **options: Any) -> None:
 @CONFIG
 @endpoints
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second.")
-@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Keep the events' own pace, so many times as fast.")
-def load(files: Sequence[Path], config_folder: Path | None, rate: float | None, speed: float | None, **options: Any) -> None:
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Keep the events' own pace, so many times as fast.",
+)
+def load(
+    files: Sequence[Path], config_folder: Path | None, rate: float | None, speed: float | None, **options: Any
+) -> None:
     """Publish a recording (Parquet, JSONL, CSV) to Kafka.
 
     \b
@@ -239,4 +286,3 @@ class _progress:  # noqa: N801 - used as a function, in a with statement
         if not errors.is_terminal and self._done >= self._next_line:
             errors.print(f"{self._what}: {self._done:,} rows", markup=False)
             self._next_line += 1_000_000
-

@@ -11,13 +11,12 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from typing import Any
 
-from redis.asyncio import Redis
-
 from schemas.config import Config
 from schemas.errors import Abandoned
 from schemas.events import TOPICS
 from schemas.keys import KeyRing
 from schemas.sightings import decode_answers
+from sinks.redis_functions import connect
 from streams.context import ConfigStore, Context
 from streams.judge_seat import JudgeSeat
 from streams.log_reader import LogReader
@@ -60,7 +59,7 @@ class Engine:
             partitions=partitions,
             configs=configs,
             send=self._send,
-            redis=Redis.from_url(settings.redis),
+            redis=connect(settings.redis),
         )
         self.app = self._make_app()
 
@@ -195,7 +194,9 @@ class Engine:
 
     # -- the way out ---------------------------------------------------------------------------------------------
 
-    async def _send(self, topic: str, partition: int, value: bytes, key: bytes | None = None) -> Awaitable[int]:
+    async def _send(
+        self, topic: str, partition: int, value: bytes, key: bytes | None = None
+    ) -> Awaitable[int]:
         sent = await self.app.producer.send(self._settings.topic(topic), key, value, partition, None, None)
         return _offset(sent)
 

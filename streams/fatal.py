@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 def stop_process(sentence: str, *, exit_code: int = WoolwatchError.exit_code) -> NoReturn:
-    """Log the sentence, with the exception that is being handled if there is one, and end the process at once.
+    """Log the sentence, with the exception that is being handled if any, and end the process at once.
 
-    A Faust worker whose agent raised stays alive and stalls; and stopping it politely would commit and publish.
-    What was durable stays, the rest is done again by whoever owns the partitions next.
+    A Faust worker whose agent raised stays alive and stalls; and stopping it politely would commit and
+    publish. What was durable stays, the rest is done again by whoever owns the partitions next.
     """
     logger.critical("%s", sentence, exc_info=sys.exc_info()[1] is not None)
     logging.shutdown()

@@ -50,13 +50,13 @@ class RepeatLimit(logging.Filter):
         self._passed_at[kind] = now_s
         held_back = self._held_back.pop(kind, 0)
         if held_back:
-            record.msg = f"{record.getMessage()} ({held_back} more like it in between)".replace("%", "%%")
+            record.msg = f"{record.getMessage()} ({held_back} more like it in between)"
             record.args = None
         return True
 
 
 def limit_noisy_loggers() -> None:
-    """Put a limit on each logger that repeats itself while a broker is away; calling it again changes nothing."""
+    """Limit each logger that repeats itself while a broker is away; calling it again changes nothing."""
     for name in NOISY_LOGGERS:
         noisy = logging.getLogger(name)
         if not any(isinstance(present, RepeatLimit) for present in noisy.filters):

@@ -37,9 +37,7 @@ class LogReader:
             The log begins above ``start``.
         """
         tp = TP(self._settings.topic(role), partition)
-        async for record in read_range(
-            self._settings.brokers, tp, start, end, credentials=self._credentials
-        ):
+        async for record in read_range(self._settings.brokers, tp, start, end, credentials=self._credentials):
             yield record.offset, record.value or b""
 
     async def beginning(self, role: str, partition: int) -> int:

@@ -25,6 +25,7 @@ from sinks.patience import patiently
 from sinks.redis import RedisSink
 from sinks.redis_functions import ForgottenError
 from streams.context import Context
+from streams.sealed import seal_with
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Outputs:
         self._parquet = ParquetSink(
             context.settings.out_folder, partition, key_fingerprint=context.ring.fingerprint
         )
-        self._seal = sealer(context.ring)
+        self._seal = seal_with(context.ring)
         self._redis = RedisSink(
             context.redis,
             partition=partition,

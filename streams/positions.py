@@ -11,30 +11,32 @@ from schemas.errors import StateError
 
 
 class Positions(Protocol):
-    """What the application knows and decides about positions; the transport calls it on the application's loop."""
+    """What the application knows and decides about positions; called on the application's loop."""
 
     async def start_positions(self, tps: Collection[TP]) -> Mapping[TP, int]:
-        """Return where to begin, for partitions that a checkpoint or a sink knows better than the group does.
+        """Return where to begin, for partitions that a checkpoint or a sink knows better than the group.
 
-        Called once after each rebalance, before the first batch of its generation; it may take its time (load a
-        checkpoint, ask the sinks), for nothing is read meanwhile, and it is cancelled when the partitions leave
-        again. A partition that is missing in the answer begins at the group's committed offset, and without one
-        at the start of the log. An exception stops the process.
+        Called once after each rebalance, before the first batch of its generation; it may take its time (load
+        a checkpoint, ask the sinks), for nothing is read meanwhile, and it is cancelled when the partitions
+        leave again. A partition that is missing in the answer begins at the group's committed offset, and
+        without one at the start of the log. An exception stops the process.
         """
         ...
 
     def abandon(self, generation: int) -> None:
         """Let go of every wait for a message that this worker would have to read: it does not come any more.
 
-        Called once when the partitions of `generation` leave, before their batches in progress are waited for.
+        Called once when the partitions of `generation` leave, before their batches in progress are waited
+        for.
         """
         ...
 
     def on_data_loss(self, tp: TP, expected: int, found: int) -> bool:
-        """Accept (True) that reading goes on at `found` although `expected` was next; False stops the process.
+        """Accept (True) that reading goes on at `found` though `expected` was next; False stops the process.
 
-        `found` is the start of the log. Below it the records are gone; an `expected` above the log's end means
-        that the topic was made anew or cut. Who accepts moves every state and sink of the partition there first.
+        `found` is the start of the log. Below it the records are gone; an `expected` above the log's end
+        means that the topic was made anew or cut. Who accepts moves every state and sink of the partition
+        there first.
         """
         ...
 
@@ -42,14 +44,14 @@ class Positions(Protocol):
 class GroupPositions:
     """Positions as the consumer group has them, nothing to abandon, no loss accepted."""
 
-    async def start_positions(self, tps: Collection[TP]) -> Mapping[TP, int]:
+    async def start_positions(self, tps: Collection[TP]) -> Mapping[TP, int]:  # noqa: ARG002 - as the protocol has it
         """Leave all partitions to the group."""
         return {}
 
     def abandon(self, generation: int) -> None:
         """Nobody waits."""
 
-    def on_data_loss(self, tp: TP, expected: int, found: int) -> bool:
+    def on_data_loss(self, tp: TP, expected: int, found: int) -> bool:  # noqa: ARG002 - as the protocol has it
         """Accept nothing."""
         return False
 
@@ -82,15 +84,16 @@ def loss_sentence(tp: TP, expected: int, bounds: Bounds) -> str:
         gone = f"so the records [{expected}, {bounds.first}) are gone unread"
         return f"data lost: {place} begins at offset {bounds.first}, {gone}"
     return (
-        f"data lost: {place} ends at offset {bounds.end}, although everything below {expected} was there once; "
-        f"the records [{bounds.end}, {expected}) are gone, and the topic was made anew or cut"
+        f"data lost: {place} ends at offset {bounds.end}, although everything below {expected} was there "
+        f"once; the records [{bounds.end}, {expected}) are gone, and the topic was made anew or cut"
     )
 
 
 class DurablePositions:
     """Per partition of one group generation the offset up to which every sink has everything.
 
-    Marks are contiguous. Those of another generation are refused, because its partitions may have another owner.
+    Marks are contiguous. Those of another generation are refused, because its partitions may have another
+    owner.
     """
 
     def __init__(self) -> None:
@@ -110,7 +113,7 @@ class DurablePositions:
         self._durable = dict(starts)
 
     def leave(self) -> bool:
-        """Stop starting batches; what is in progress may still be marked. False: nothing owned, or said before."""
+        """Start no more batches; those in progress may be marked. False: nothing owned, or said before."""
         if self._generation is None or self._leaving:
             return False
         self._leaving = True

@@ -1,4 +1,4 @@
-"""Reading a closed range of one partition again, outside of any group: what recovery does with turns and answers."""
+"""Reading a closed range of one partition again, outside of any group, as recovery must."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ async def read_range(
     credentials: Credentials | None = None,
     wait_s: float | None = 60.0,
 ) -> AsyncIterator[Record]:
-    """Yield the committed records of [start, end) in order, and end when the client stands at `end` or beyond.
+    """Yield the committed records of [start, end) in order; end when the client stands at `end` or beyond.
 
-    The range may end in transaction markers or in a compaction gap. A broker that goes away meanwhile is waited
-    for, and nothing is yielded twice.
+    The range may end in transaction markers or in a compaction gap. A broker that goes away meanwhile is
+    waited for, and nothing is yielded twice.
 
     Parameters
     ----------

@@ -123,7 +123,9 @@ def _compare(
     if accounted != consumed:
         problems.append(f"{place}: {consumed} records were consumed, {accounted} are accounted for")
     if next_ > end:
-        problems.append(f"{place}: the tables reach offset {next_}, the log ends at {end}: the topic was made anew")
+        problems.append(
+            f"{place}: the tables reach offset {next_}, the log ends at {end}: the topic was made anew"
+        )
     report = SourceReport(
         account.topic,
         account.partition,
@@ -147,7 +149,9 @@ def _row_offsets(root: Path, table: str, account: SourceAccount, next_: int) -> 
         return np.empty(0, np.int64)
     field = pa_dataset.field
     wanted = (
-        (field("topic") == account.topic) & (field("partition") == account.partition) & (field("offset") < next_)
+        (field("topic") == account.topic)
+        & (field("partition") == account.partition)
+        & (field("offset") < next_)
     )
     dataset = pa_dataset.dataset(files, format="parquet")
     column = dataset.to_table(columns=["offset"], filter=wanted)["offset"]
@@ -189,7 +193,18 @@ def _offsets(settings: Settings, account: SourceAccount, first: int, next_: int)
 
 def as_text(report: Report) -> str:
     """The report as a table for people."""
-    head = ("topic", "partition", "offsets", "consumed", "verdicts", "late", "duplicates", "rejected", "waiting", "difference")
+    head = (
+        "topic",
+        "partition",
+        "offsets",
+        "consumed",
+        "verdicts",
+        "late",
+        "duplicates",
+        "rejected",
+        "waiting",
+        "difference",
+    )
     rows = [head] + [
         (
             source.topic,
@@ -200,7 +215,10 @@ def as_text(report: Report) -> str:
         for source in report.sources
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join(_cell(cell, width, i) for i, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
+    lines = [
+        "  ".join(_cell(cell, width, i) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
     verdict = "every record is accounted for" if report.holds else "NOT every record is accounted for:"
     return "\n".join([*lines, "", verdict, *(f"  {problem}" for problem in report.problems)])
 

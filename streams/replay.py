@@ -12,24 +12,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from metrics.rollup import Rollup
+from schemas.metric_tables import METRIC_SCHEMAS
 
 from detectors.inquiry import sightings_of
 from detectors.judge import Judge
 from detectors.shard import Shard
 from metrics.partition_metrics import PartitionMetrics
-from metrics.rollup import Rollup
 from schemas.config import Config
 from schemas.decode import decode_json
 from schemas.errors import ConfigError
 from schemas.events import RECORDING, TOPICS, EventBatch
 from schemas.keys import KeyRing
-from schemas.metric_tables import METRIC_SCHEMAS
-from schemas.tabular import decode_table
+from schemas.tabular import NO_TOPIC, decode_table
 from schemas.verdicts import Outcomes, Verdicts
 from sinks.metric_files import MetricFiles
 from sinks.parquet import ParquetSink
 from streams import recordings
-from streams.routing import NO_TOPIC, topics_of
+from streams.routing import topics_of
+from streams.sealed import seal_with
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,9 @@ class Core:
         """Take one batch as one turn."""
         judge, shard = self._judge, self._shard
         inquiry = judge.ask(batch)
-        answers = shard.take(sightings_of(inquiry, 0, judge.plan, topic=0, claim=_CLAIM), lambda _: judge.plan)
+        answers = shard.take(
+            sightings_of(inquiry, 0, judge.plan, topic=0, claim=_CLAIM), lambda _: judge.plan
+        )
         assert answers is not None, "a new turn of the only judge is never void"
         verdicts = judge.judge(inquiry, {0: answers})
         on_time = verdicts.late == 0
@@ -125,7 +128,11 @@ def replay(
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError.of("--out", "$", found=f"{out}, which is not empty", expected="a new folder")
-    core, sink, totals = Core(config, ring), ParquetSink(out, 0, key_fingerprint=ring.fingerprint, seal=sealer(ring)), _Totals()
+    core, sink, totals = (
+        Core(config, ring),
+        ParquetSink(out, 0, key_fingerprint=ring.fingerprint, seal=seal_with(ring)),
+        _Totals(),
+    )
     sink.open()
     held: list[Verdicts] = []
     rows = 0
@@ -171,7 +178,12 @@ class _Position:
 
 def _decoded(path: Path, config: Config, ring: KeyRing, position: _Position) -> Iterator[EventBatch]:
     strict = config.known_event_names if config.events.strict else None
-    common = {"topic": RECORDING, "partition": 0, "attributes": config.attributes_used, "fields": config.fields}
+    common = {
+        "topic": RECORDING,
+        "partition": 0,
+        "attributes": config.attributes_used,
+        "fields": config.fields,
+    }
     kind = recordings.format_of(path)[0]
     if kind == recordings.JSONL:
         for lines in recordings.lines(path):
@@ -182,7 +194,7 @@ def _decoded(path: Path, config: Config, ring: KeyRing, position: _Position) -> 
     for table in recordings.tables(path):
         place = _place(position, len(table))
         decoded = decode_table(table, strict_names=strict, csv=kind == recordings.CSV, **common, **place)
-        yield _routed(decoded.batch, decoded.topic, config, ring, position)
+        yield _routed(decoded.batch, decoded.topics, config, ring, position)
 
 
 def _place(position: _Position, rows: int) -> dict[str, object]:

@@ -10,21 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
 
 import msgspec
+from metrics.rollup import Rollup
 from redis.asyncio import Redis
 
-from metrics.rollup import Rollup
 from schemas.config import Config
-from schemas.metric_tables import METRIC_SCHEMAS
 from schemas.partials import Block
 from sinks.metric_files import MetricFiles
 from sinks.redis import MetricRedis
-from streams.context import die
 from streams.outputs import rollup_partition
 from streams.settings import Settings
-from streams.transport import TP, Batch, BatchApp, batch_agent, consumer_of, make_app
+from streams.transport import Batch, BatchApp, batch_agent, make_app
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +30,7 @@ FLUSH_SHARE = 0.2
 """Files are replaced whole; at most this share of the time goes into it, so large tables are replaced less often."""
 
 _TABLE = "blocks"
+_NO_BLOCKS = b"\x90"
 _blocks_decoder = msgspec.msgpack.Decoder(list[Block])
 _block_decoder = msgspec.msgpack.Decoder(Block)
 _encoder = msgspec.msgpack.Encoder()
@@ -43,18 +41,42 @@ def changelog_name(group: str) -> str:
     return f"{group}-{_TABLE}-changelog"
 
 
-class RollupApp:
-    """The app, its table, and the merged numbers of the partitions that this process owns."""
+@dataclass
+class _Owned:
+    """What this process knows of one rollup partition."""
 
-    def __init__(self, settings: Settings, config: Config, *, partitions: int) -> None:
+    merged: Rollup
+    position: int
+    """Offset of the partials up to which ``merged`` counts."""
+    written: int = -1
+    """Position at which every sink stands."""
+
+
+class RollupApp:
+    """The app, its table, and the merged numbers of the partitions that this process owns.
+
+    Parameters
+    ----------
+    settings, config
+        What the worker was started with.
+    partitions
+        Partition count of the partials topic and of the table.
+    key_fingerprint
+        Of the pseudonym key; Redis refuses another one.
+    """
+
+    def __init__(
+        self, settings: Settings, config: Config, *, partitions: int, key_fingerprint: str
+    ) -> None:
         self._settings, self._config, self._partitions = settings, config, partitions
-        self._merged: dict[int, Rollup] = {}
-        self._positions: dict[int, int] = {}
-        self._written: dict[int, int] = {}
-        self._files = MetricFiles(settings.out_folder)
-        self._redis = MetricRedis(Redis.from_url(settings.redis), namespace=settings.namespace)
-        self._lock = asyncio.Lock()
         self._topic = settings.topic("partials")
+        self._owned: dict[int, _Owned] = {}
+        self._lock = asyncio.Lock()
+        self._files = MetricFiles(settings.out_folder)
+        self._redis = MetricRedis(
+            connect(settings.redis), key_fingerprint=key_fingerprint, namespace=settings.namespace
+        )
+        self._flushing: asyncio.Task[None] | None = None
         self.app = self._make_app()
         self._table = self.app.Table(
             _TABLE,
@@ -74,27 +96,100 @@ class RollupApp:
         app.on_before_shutdown.connect(self._on_shutdown, weak=False)
         return app
 
+    # -- merging -------------------------------------------------------------------------------------------------
+
     async def merge(self, batches: AsyncIterator[Batch]) -> None:
-        """Merge blocks, keep the newest of each source in the table."""
+        """Merge blocks, and keep the newest of each source in the table."""
         async for batch in batches:
             async with self._lock:
-                self._take(batch)
+                owned = self._owned.get(batch.partition) or self._take_over(batch)
+                self._put(owned.merged, batch)
+                owned.position = batch.next
+            if self._flushing is None:
+                self._flushing = asyncio.create_task(self._flush_loop())
 
-    def _take(self, batch: Batch) -> None:
-        merged = self._merged.get(batch.partition)
-        if merged is None:
-            merged = self._merged[batch.partition] = self._recovered(batch.partition)
+    def _put(self, merged: Rollup, batch: Batch) -> None:
         for record in batch.records:
-            for block in _blocks_decoder.decode(record.value or b"\x90"):
+            for block in _blocks_decoder.decode(record.value or _NO_BLOCKS):
                 if merged.put(block):
                     self._table[_encoder.encode((block.key, block.source))] = _encoder.encode(block)
-        self._positions[batch.partition] = batch.next
 
-    def _recovered(self, partition: int) -> Rollup:
-        """The merged numbers of a partition as its table has them; also shows what was written before."""
+    def _take_over(self, batch: Batch) -> _Owned:
+        """Begin a partition with what its table has; the memory store may hold other partitions' keys too."""
         merged = Rollup(self._config)
         for value in self._table.values():
             block = _block_decoder.decode(value)
-            if rollup_partition(block, self._partitions) == partition:
+            if rollup_partition(block, self._partitions) == batch.partition:
                 merged.put(block)
-        return merged
+        owned = self._owned[batch.partition] = _Owned(merged, batch.start)
+        return owned
+
+    # -- showing -------------------------------------------------------------------------------------------------
+
+    async def _flush_loop(self) -> None:
+        while True:
+            began = time.monotonic()
+            try:
+                await self.flush()
+            except FencedError as error:
+                log.warning("a newer owner shows these numbers: %s", error)
+            except Exception as error:  # whatever it was: numbers that stand still would look like truth
+                die("the rollup", error)
+            took = time.monotonic() - began
+            await asyncio.sleep(max(FLUSH_INTERVAL_S, took * (1 / FLUSH_SHARE - 1)))
+
+    async def flush(self) -> None:
+        """Show what changed since the last time, then let the positions follow."""
+        for partition, owned in list(self._owned.items()):
+            if owned.position == owned.written:
+                continue
+            async with self._lock:
+                position = owned.position
+                changed = owned.merged.take_changed()
+                tables = {name: owned.merged.table(name) for name in changed.tables}
+            await self._show(partition, owned, position, changed, tables)
+            owned.written = position
+            self._mark(partition, position)
+
+    async def _show(
+        self, partition: int, owned: _Owned, position: int, changed: Changed, tables: dict[str, Any]
+    ) -> None:
+        for name, table in tables.items():
+            await patiently(
+                "the metric tables",
+                lambda name=name, table=table: asyncio.to_thread(
+                    self._files.replace, name, partition, position, table
+                ),
+            )
+        if owned.written < 0:
+            await self._show_all(partition, position, tables)
+            return
+        try:
+            await patiently(
+                "Redis", lambda: self._redis.write(partition, position, changed.rows, gone=changed.gone)
+            )
+        except ForgottenError as error:
+            log.error("%s; all numbers are shown anew", error)
+            await self._show_all(partition, position, {name: owned.merged.table(name) for name in METRIC_SCHEMAS})
+
+    async def _show_all(self, partition: int, position: int, tables: dict[str, Any]) -> None:
+        await patiently("Redis", lambda: self._redis.take_over(partition, epoch=position))
+        await patiently("Redis", lambda: self._redis.write(partition, position, tables))
+
+    def _mark(self, partition: int, position: int) -> None:
+        consumer, tp = consumer_of(self.app), TP(self._topic, partition)
+        durable = consumer.durable(tp)
+        if durable is not None and position > durable:
+            consumer.mark_durable(tp, durable, position, self.app.consumer_generation_id)
+
+    async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        await self._leave()
+
+    async def _on_shutdown(self, *_: Any, **__: Any) -> None:
+        await self._leave()
+
+    async def _leave(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        self._owned.clear()

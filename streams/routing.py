@@ -9,8 +9,7 @@ from detectors.entities import entity_keys
 from schemas.config import Config
 from schemas.events import TOPICS, EventBatch
 from schemas.keys import KeyRing
-
-NO_TOPIC = -1
+from schemas.tabular import NO_TOPIC
 
 
 def topics_of(batch: EventBatch, named: NDArray[np.int8], config: Config, ring: KeyRing) -> NDArray[np.uint8]:

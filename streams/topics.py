@@ -1,6 +1,6 @@
-"""Topics as an administrator sees them: make the missing, compare the others, ask for offsets. Joins no group.
+"""Topics as an administrator sees them: make the missing, compare the others, ask for offsets.
 
-Everything here blocks; call it before the event loop runs, or in a thread.
+Nothing here joins a group. Everything here blocks; call it before the event loop runs, or in a thread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
-
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from schemas.errors import StateError, UnreachableError
@@ -33,8 +32,8 @@ LONGEST_BACKOFF_S = 2.0
 class TopicSpec:
     """How a topic is made: its partitions and its configuration in the broker's words.
 
-    Of a topic that exists already only the number of partitions is compared; its configuration is the operator's.
-    ``replication`` -1 is the broker's default.
+    Of a topic that exists already only the number of partitions is compared; its configuration is the
+    operator's. ``replication`` -1 is the broker's default.
     """
 
     partitions: int
@@ -62,7 +61,7 @@ class Topics:
         return self._offsets(topic, OffsetSpec.EARLIEST)
 
     def end_offsets(self, topic: str) -> dict[TP, int]:
-        """Return the offset after the last readable record of each partition; empty when there is no such topic."""
+        """Return the offset after each partition's last readable record; empty without such a topic."""
         return self._offsets(topic, OffsetSpec.LATEST)
 
     def committed(self, group: str) -> dict[TP, int]:
@@ -138,7 +137,7 @@ def ensure_topics(
     credentials: Credentials | None = None,
     wait_s: float | None = 60.0,
 ) -> None:
-    """Make the topics that are missing, compare the others; see :meth:`Topics.ensure` and :func:`open_topics`."""
+    """Make the topics that are missing and compare the others, as :meth:`Topics.ensure` does."""
     with open_topics(brokers, credentials=credentials, wait_s=wait_s) as topics:
         topics.ensure(wanted)
 
@@ -148,8 +147,8 @@ def _require_counts(present: Mapping[str, int], wanted: Mapping[str, TopicSpec])
         count = present.get(topic, spec.partitions)
         if count != spec.partitions:
             raise StateError(
-                f"topic {topic} has {count} partitions, but {spec.partitions} are expected: the number must be the "
-                "same for topics that are read together, and must not change under an existing state"
+                f"topic {topic} has {count} partitions, but {spec.partitions} are expected: the number must "
+                "be the same for topics that are read together, and must not change under an existing state"
             )
 
 

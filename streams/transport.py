@@ -38,10 +38,10 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 9 * 1024 * 1024
-"""Of one produced request: a record of 8 MiB and its frame. The topic's max.message.bytes must allow it too."""
+"""Of a produced request: a record of 8 MiB and its frame. The topic's max.message.bytes must allow it."""
 
 NEVER_S = 20 * 24 * 3600.0
-"""As long as the client may go without reading: sinks that are down for hours are waited for, in the group."""
+"""How long the client may go without reading: sinks that are down for hours are waited for."""
 
 BatchHandler = Callable[[AsyncIterator[Batch]], Awaitable[None]]
 
@@ -67,7 +67,8 @@ def make_app(
     brokers
         ``host:port``, several separated by commas.
     group
-        The consumer group; also the first part of changelog topics' names. Topics are never created by the app.
+        The consumer group; also the first part of changelog topics' names. Topics are never created by the
+        app.
     positions
         The application's knowledge of positions; without it those of the group.
     credentials
@@ -75,10 +76,11 @@ def make_app(
     fetch
         How to fetch; the default is the proven one.
     session_timeout_s
-        After how long without a heartbeat the group gives the partitions of a dead worker to others. 6 s is the
-        least a broker allows by default.
+        After how long without a heartbeat the group gives the partitions of a dead worker to others. 6 s is
+        the least a broker allows by default.
     group_instance_id
-        Static membership, for a worker that a supervisor starts again within seconds; take 20 s of session then.
+        Static membership, for a worker that a supervisor starts again within seconds; take 20 s of session
+        then.
     idempotent_producer
         Off only for a broker that cannot do it.
     """
@@ -124,16 +126,16 @@ def consumer_of(app: BatchApp) -> BatchConsumer:
 def batch_agent(app: BatchApp, topic: str, handler: BatchHandler) -> Any:
     """Run `handler` once per owned partition of `topic` on the partition's batches; returns the agent.
 
-    A batch counts as in progress until the handler asks for the next one; a drain waits for it for half of the
-    rebalance timeout. Batches whose partition has left are not shown. An exception that leaves the handler stops
-    the process (exit 3), because a Faust worker would go on and stand still.
+    A batch counts as in progress until the handler asks for the next one; a drain waits for it for half of
+    the rebalance timeout. Batches whose partition has left are not shown. An exception that leaves the
+    handler stops the process (exit 3), because a Faust worker would go on and stand still.
     """
 
     async def run(stream: Any) -> None:
         async with aclosing(_batches(app, stream)) as batches:
             try:
                 await handler(batches)
-            except Exception:  # whatever it was: the batch is neither done nor given up
+            except Exception:  # noqa: BLE001 - whatever it was, the batch is neither done nor given up
                 stop_process(f"the agent of {topic} failed")
 
     # A name of its own: Faust names an agent after its function, and these are all called run.

@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 
-
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -139,7 +138,11 @@ async def _stop(child: asyncio.subprocess.Process, patience_s: float) -> int:
         async with asyncio.timeout(patience_s):
             return await child.wait()
     except TimeoutError:
-        log.error("process %d did not stop within %.0f s and is killed; nothing is lost by that", child.pid, patience_s)
+        log.error(
+            "process %d did not stop within %.0f s and is killed; nothing is lost by that",
+            child.pid,
+            patience_s,
+        )
         child.kill()
         await child.wait()
         return 0
@@ -152,5 +155,3 @@ def die_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
