@@ -220,8 +220,8 @@ def _columns(
 
     Returns
     -------
-    Nine columns of the rows that are the last of a user, two of those that are the last of a device, and about
-    how many bytes each row becomes.
+    Nine columns of the rows that are the last of a user, two of those that are the last of a device, and
+    about how many bytes each row becomes.
     """
     columns = _shown(verdicts)
     if len(rows) < len(columns["score"]):

@@ -1,0 +1,121 @@
+"""Metric files: whole, the newest only, whoever writes."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import sinks.metric_files
+from sinks.metric_files import MetricFiles
+from sinks.tables import Table
+
+
+def rows(*values: int) -> Table:
+    return pa.table({"campaign": ["spring"] * len(values), "users_gross": list(values)})
+
+
+def shown(root: Path, partition: int = 0) -> list[int]:
+    path = root / "metrics" / "dau" / f"part-{partition}.parquet"
+    values: list[int] = pq.ParquetFile(path).read()["users_gross"].to_pylist()
+    return values
+
+
+def staged(root: Path) -> list[str]:
+    return [path.name for path in (root / "_staging" / "metrics").iterdir()]
+
+
+def test_newer_numbers_replace_older_ones_whole(tmp_path: Path) -> None:
+    files = MetricFiles(tmp_path)
+    assert files.position("dau", 0) is None
+    assert files.replace("dau", 0, 5, rows(1, 2, 3))
+    assert files.replace("dau", 0, 6, rows(4))
+    assert files.replace("dau", 0, 6, rows(5, 6)), "the same position, counted anew"
+    assert files.position("dau", 0) == 6
+    assert shown(tmp_path) == [5, 6]
+    assert staged(tmp_path) == []
+
+
+def test_older_numbers_never_replace_newer_ones(tmp_path: Path) -> None:
+    MetricFiles(tmp_path).replace("dau", 0, 6, rows(1))
+    assert not MetricFiles(tmp_path).replace("dau", 0, 5, rows(2))
+    assert shown(tmp_path) == [1]
+    assert staged(tmp_path) == []
+
+
+def test_tables_and_partitions_are_apart_and_read_as_one(tmp_path: Path) -> None:
+    files = MetricFiles(tmp_path)
+    files.replace("dau", 0, 6, rows(1))
+    files.replace("dau", 10, 1, rows(2))
+    files.replace("dau", 1, 0, rows())
+    files.replace("funnel", 0, 1, rows(3))
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            "select users_gross from read_parquet(?) order by 1", [f"{tmp_path}/metrics/dau/*.parquet"]
+        ).fetchall()
+    assert found == [(1,), (2,)]
+    assert files.position("funnel", 0) == 1
+
+
+def test_the_schema_is_that_of_the_rows(tmp_path: Path) -> None:
+    MetricFiles(tmp_path).replace("dau", 0, 1, rows(1))
+    assert pq.read_schema(tmp_path / "metrics" / "dau" / "part-0.parquet").equals(rows(1).schema)
+
+
+def test_what_dead_writers_staged_is_removed_unless_it_may_be_newer(tmp_path: Path) -> None:
+    files = MetricFiles(tmp_path)
+    files.replace("dau", 1, 1, rows(1))
+    left = [f"dau-1-{1:020d}-a.staged", f"dau-1-{9:020d}-b.staged", f"dau-10-{1:020d}-c.staged"]
+    for name in left:
+        (tmp_path / "_staging" / "metrics" / name).touch()
+    files.replace("dau", 1, 2, rows(2))
+    assert sorted(staged(tmp_path)) == sorted(left[1:])
+
+
+def test_a_writer_that_was_swept_is_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = sinks.metric_files._write
+
+    def overtaken(table: Table, path: Path, position: int) -> None:
+        write(table, path, position)
+        monkeypatch.setattr(sinks.metric_files, "_write", write)
+        assert MetricFiles(tmp_path).replace("dau", 0, 7, rows(7))
+
+    monkeypatch.setattr(sinks.metric_files, "_write", overtaken)
+    assert not MetricFiles(tmp_path).replace("dau", 0, 6, rows(6))
+    assert shown(tmp_path) == [7]
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = MetricFiles(tmp_path)
+    files.replace("dau", 0, 1, rows(1))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        with pytest.raises(OSError, match="full"):
+            files.replace("dau", 0, 2, rows(2))
+    assert shown(tmp_path) == [1]
+    assert staged(tmp_path) == []
+    assert files.replace("dau", 0, 2, rows(2))
+
+
+def test_check_and_rename_are_one_step_between_processes(tmp_path: Path) -> None:
+    """A writer that holds the lock is waited for, so that nobody checks before it and renames after it."""
+    files = MetricFiles(tmp_path)
+    files.replace("dau", 0, 1, rows(1))
+    with (tmp_path / "_log" / "metrics" / "dau-0.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        newer = threading.Thread(target=files.replace, args=("dau", 0, 3, rows(3)))
+        newer.start()
+        while not any(name.startswith(f"dau-0-{3:020d}") for name in staged(tmp_path)):
+            newer.join(0.001)
+        assert shown(tmp_path) == [1]
+    newer.join()
+    assert shown(tmp_path) == [3]
