@@ -1,11 +1,13 @@
 """IP addresses as text in a buffer: read, and written canonically, without leaving compiled code.
 
-Canonical is what equals for everybody who shares the address: IPv4 dotted without leading zeros (those are refused,
-since some read them as octal), IPv4-mapped IPv6 as IPv4, other IPv6 in lower case with its longest run of zero
-groups compressed (RFC 5952), no zone.
+Canonical is what equals for everybody who shares the address: IPv4 dotted without leading zeros (those are
+refused, since some read them as octal), IPv4-mapped IPv6 as IPv4, other IPv6 in lower case with its longest
+run of zero groups compressed (RFC 5952), no zone.
 """
 
 from __future__ import annotations
+
+import ipaddress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,63 @@ NO_ADDRESS, IPV4, IPV6 = 0, 4, 6
 _NONE, _SIXTEEN = np.uint64(0), np.uint64(16)
 _MAPPED_PREFIX = np.uint64(0xFFFF)
 _LOW_32 = np.uint64(0xFFFFFFFF)
+
+
+def canonical_text(text: str) -> str:
+    """Make one address canonical: the reference for the compiled functions below.
+
+    Raises
+    ------
+    ValueError
+        It is no address; the message repeats the text.
+
+    Examples
+    --------
+    >>> canonical_text("::FFFF:10.0.0.1"), canonical_text("2001:DB8:0:0::1")
+    ('10.0.0.1', '2001:db8::1')
+    """
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            raise ValueError(f"{text!r} has a zone")
+        address = address.ipv4_mapped or address
+    return str(address)
+
+
+def ip_prefixes(
+    buffer: NDArray[np.uint8],
+    starts: NDArray[np.int32],
+    lengths: NDArray[np.int32],
+    *,
+    version: int,
+    bits: int,
+) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Read the first bits of the addresses of one IP version: uint64[n], and bool[n] which texts are such.
+
+    ``bits`` is at most 32 of IPv4 and at most 64 of IPv6.
+    """
+    prefixes, present = np.zeros(len(starts), np.uint64), np.zeros(len(starts), np.bool_)
+    _read_prefixes(buffer, starts, lengths, version, bits, prefixes, present)
+    return prefixes, present
+
+
+@flat_kernel
+def _read_prefixes(
+    buffer: NDArray[np.uint8],
+    starts: NDArray[np.int32],
+    lengths: NDArray[np.int32],
+    version: int,
+    bits: int,
+    prefixes: NDArray[np.uint64],
+    present: NDArray[np.bool_],
+) -> None:
+    for row in range(starts.shape[0]):
+        if lengths[row] == 0:
+            continue
+        family, high, low = read_address(buffer, starts[row], lengths[row])
+        if family == version:
+            word, width = (low, 32) if family == IPV4 else (high, 64)
+            prefixes[row], present[row] = word >> np.uint64(width - bits), True
 
 
 @flat_kernel
@@ -36,8 +95,8 @@ def read_address(buffer: NDArray[np.uint8], start: int, length: int) -> tuple[in
 def canonicalize(buffer: NDArray[np.uint8], start: int, length: int) -> int:
     """Write an address canonically over its own text and return the new length.
 
-    -1, with the text as it was, for what is no address, and for the rare address whose canonical text is longer
-    (``1::3:4:5:6:7:8``).
+    -1, with the text as it was, for what is no address, and for the rare address whose canonical text is
+    longer (``1::3:4:5:6:7:8``).
     """
     if _read_ipv4(buffer, start, start + length) >= 0:
         return length
@@ -45,7 +104,7 @@ def canonicalize(buffer: NDArray[np.uint8], start: int, length: int) -> int:
     if family == NO_ADDRESS:
         return -1
     if family == IPV4:
-        return _write_ipv4(buffer, start, np.int64(low))
+        return _write_ipv4(buffer, start, int(np.int64(low)))
     if _ipv6_length(high, low) > length:
         return -1
     return _write_ipv6(buffer, start, high, low)
@@ -99,7 +158,7 @@ def _read_ipv6(buffer: NDArray[np.uint8], start: int, end: int) -> tuple[int, np
 
 @flat_kernel
 def _read_group(buffer: NDArray[np.uint8], start: int, end: int) -> tuple[int, int, int]:
-    """(index behind, value, bits) of a group of hex digits, or of an IPv4 address that ends the text; bits 0: neither."""
+    """Read hex digits or an IPv4 address at the end: (index behind, value, bits); bits 0: neither."""
     value, at = 0, start
     while at < end and at < start + 5:
         byte = byte_at(buffer, at)
@@ -118,7 +177,7 @@ def _read_group(buffer: NDArray[np.uint8], start: int, end: int) -> tuple[int, i
 
 @flat_kernel
 def _read_separator(buffer: NDArray[np.uint8], at: int, end: int) -> tuple[int, bool, bool]:
-    """(index behind, sound, is ``::``) of what stands between two groups; the end is sound, a last single ``:`` is not."""
+    """Read what follows a group: (index behind, sound, is ``::``); a single ``:`` at the end is unsound."""
     if at == end:
         return at, True, False
     if byte_at(buffer, at) != 58 or at + 1 == end:
@@ -130,12 +189,12 @@ def _read_separator(buffer: NDArray[np.uint8], at: int, end: int) -> tuple[int, 
 @flat_kernel
 def _group(high: np.uint64, low: np.uint64, index: int) -> int:
     word = high if index < 4 else low
-    return np.int64(word >> np.uint64(48 - 16 * (index & 3))) & 0xFFFF
+    return int(np.int64(word >> np.uint64(48 - 16 * (index & 3)))) & 0xFFFF
 
 
 @flat_kernel
 def _longest_gap(high: np.uint64, low: np.uint64) -> tuple[int, int]:
-    """(first, behind) of the longest run of two or more zero groups, the first of equals; (8, 8) where there is none."""
+    """Find the longest run of two or more zero groups, the first of equals: (first, behind), else (8, 8)."""
     best, best_end, first = 8, 8, 0
     for index in range(9):
         if index == 8 or _group(high, low, index) != 0:

@@ -1,7 +1,9 @@
-"""An Arrow column as flat arrays: the one place that knows Arrow's types (and pyarrow, which has none for mypy).
+"""An Arrow column as flat arrays: the one place that knows Arrow's types, and pyarrow, which is untyped.
 
 A column is text, numbers, or something that no event holds. Null is absent; so is NaN, as pandas writes null.
 """
+
+# ruff: noqa: ANN401 - pyarrow has no types
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ _CERTAIN_SECONDS = 1 << 52
 class Text:
     """A column of strings or bytes: spans int32[n] into uint8[...], length 0 is absent. UTF-8 is not checked.
 
-    ``too_long`` is bool[n] where a cell was longer than allowed (its span is empty then), None where none was.
+    ``too_long`` is bool[n] where a cell was longer than allowed (its span is empty then), None where none
+    was.
     """
 
     data: NDArray[np.uint8]
@@ -67,8 +70,8 @@ class Other:
 def read_column(column: Any, *, most_bytes: int) -> Text | Numbers | Other:
     """Read an Arrow ChunkedArray.
 
-    Dictionaries count as their values, dates and timestamps (without a zone: UTC) as epoch milliseconds, decimals
-    as float64. Cells of more than ``most_bytes`` are not read.
+    Dictionaries count as their values, dates and timestamps (without a zone: UTC) as epoch milliseconds,
+    decimals as float64. Cells of more than ``most_bytes`` are not read.
     """
     simple = _simple_type(column.type)
     if simple is not None:
@@ -178,7 +181,7 @@ def _read_text(array: Any, most_bytes: int) -> Text:
     if len(array) == 0:
         return Text(np.zeros(0, np.uint8), np.zeros(0, np.int32), np.zeros(0, np.int32))
     large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
-    offsets = np.frombuffer(array.buffers()[1], np.int64 if large else np.int32)
+    offsets: NDArray[Any] = np.frombuffer(array.buffers()[1], np.int64 if large else np.int32)
     offsets = offsets[array.offset : array.offset + len(array) + 1]
     lengths = offsets[1:] - offsets[:-1]
     if array.null_count:

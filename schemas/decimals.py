@@ -1,7 +1,7 @@
 """Decimal numbers in text to float64, rounded as Python rounds them, without leaving compiled code.
 
-The digits are read as one integer and a power of ten; the nearest double comes from one 64 x 64 bit multiplication
-with the power's leading bits. The few cases that this cannot decide are left to the caller.
+The digits are read as one integer and a power of ten; the nearest double comes from one 64 x 64 bit
+multiplication with the power's leading bits. The few cases that this cannot decide are left to the caller.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def read_number(buffer: NDArray[np.uint8], start: int) -> tuple[int, int, int, i
     Returns
     -------
     tuple of int
-        (form, end, digits, power): the value is digits * 10**power without its sign (byte ``start`` is ``-`` for
-        negative ones). ``form`` is NOT_A_NUMBER also for numbers of more than 19 digits, above 2**63, or
+        (form, end, digits, power): the value is digits * 10**power without its sign (byte ``start`` is ``-``
+        for negative ones). ``form`` is NOT_A_NUMBER also for numbers of more than 19 digits, above 2**63, or
         with exponents of more than two digits, which the caller must read otherwise.
     """
     first = start + 1 if byte_at(buffer, start) == 45 else start
@@ -78,14 +78,14 @@ def read_number(buffer: NDArray[np.uint8], start: int) -> tuple[int, int, int, i
 
 @inlined
 def to_double(digits: int, power: int) -> float:
-    """digits * 10**power, correctly rounded, for 0 <= digits < 2**63; NaN where this cannot be decided here."""
+    """Compute digits * 10**power, correctly rounded, for 0 <= digits < 2**63; NaN where undecided here."""
     word = np.uint64(digits)
     if word == np.uint64(0):
         return 0.0
     if word <= _EXACT_INTEGER and -22 <= power <= 22:
         if power < 0:
-            return float(digits) / _EXACT_POWERS[-power]
-        return float(digits) * _EXACT_POWERS[power]
+            return float(float(digits) / _EXACT_POWERS[-power])
+        return float(float(digits) * _EXACT_POWERS[power])
     if not -_MOST_EXPONENT <= power <= _MOST_EXPONENT:
         return np.nan
     return _round_product(word, _POWER_BITS[power + _MOST_EXPONENT], _POWER_EXPONENTS[power + _MOST_EXPONENT])
@@ -93,12 +93,12 @@ def to_double(digits: int, power: int) -> float:
 
 @flat_kernel
 def _round_product(word: np.uint64, power_bits: np.uint64, power_exponent: int) -> float:
-    """word * power_bits * 2**power_exponent to the nearest double.
+    """Round word * power_bits * 2**power_exponent to the nearest double.
 
-    ``power_bits`` lies below the true power by less than one unit, hence the true product lies above the computed
-    one by less than ``word``. Where that could change one of the bits that are kept, or where the product may lie
-    exactly half way between two doubles, the answer is NaN. (Lemire, "Number parsing at a gigabyte per second",
-    Software: Practice and Experience 51, 2021, section 5.)
+    ``power_bits`` lies below the true power by less than one unit, hence the true product lies above the
+    computed one by less than ``word``. Where that could change one of the bits that are kept, or where the
+    product may lie exactly half way between two doubles, the answer is NaN. (Lemire, "Number parsing at a
+    gigabyte per second", Software: Practice and Experience 51, 2021, section 5.)
     """
     while word < _TOP_BIT:
         word = word << _ONE
@@ -113,7 +113,7 @@ def _round_product(word: np.uint64, power_bits: np.uint64, power_exponent: int) 
     if low == np.uint64(0) and kept_out == np.uint64(0) and (mantissa & np.uint64(3)) == _ONE:
         return np.nan
     mantissa = (mantissa + (mantissa & _ONE)) >> _ONE
-    # At most 2**53, so the conversion is exact, and so is a scaling by a power of two that stays clear of subnormals.
+    # At most 2**53, so the conversion is exact, and so is the scaling, which stays clear of subnormals.
     return float(mantissa) * 2.0 ** (power_exponent + 65 + (10 if wide else 9))
 
 

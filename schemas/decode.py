@@ -1,7 +1,7 @@
 """Records in, columns out: the events of one topic-partition, broken ones apart with the reason.
 
-The scanner reads what is plainly an event; every other record goes to the authority, which alone rejects. So a
-broken record costs its own time and never its neighbours' (CONTRACT 1).
+The scanner reads what is plainly an event; every other record goes to the authority, which alone rejects. So
+a broken record costs its own time and never its neighbours' (CONTRACT 1).
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def decode_json(
     topic, partition, start, next, offsets
         As in schemas.events.EventBatch.
     record_ts_ms
-        int64[n]: the records' own timestamps, -1 where a record has none. None: no event is too far in the future.
+        int64[n]: the records' own timestamps, -1 where a record has none. None: no event is too far in the
+        future.
     attributes
         Names of the attributes to keep.
     fields

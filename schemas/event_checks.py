@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from schemas.addresses import canonicalize
 from schemas.events import BUFFER_PADDING, EARLIEST_TS_MS, FUTURE_TOLERANCE_MS, INTEGER_FIELDS, STRING_FIELDS
+from schemas.flat_kernels import flat_kernel, inlined
 from schemas.json_scanner import UNDECIDED
 from schemas.json_strings import characters, is_utf8
 from schemas.words import byte_at
-from schemas.flat_kernels import flat_kernel, inlined
 
 MOST_CHARACTERS = {"event_id": 64, "event": 64, "user_id": 128}
 """Longest value of the fields that have a limit; they are the required strings too."""
@@ -70,7 +70,7 @@ def check_rows(
 def _sound_place(lat: float, lon: float) -> bool:
     """Both coordinates in range, or neither there."""
     if np.isnan(lat) or np.isnan(lon):
-        return np.isnan(lat) and np.isnan(lon)
+        return bool(np.isnan(lat) and np.isnan(lon))
     return abs(lat) <= 90.0 and abs(lon) <= 180.0
 
 

@@ -1,18 +1,19 @@
 """What an event is, said once and slowly: every record that the fast reader leaves undecided is judged here.
 
-The order of the checks is fixed, so a record with several faults is always rejected for the same one: the whole
-record first, then its fields in the order of schemas.events.KNOWN_FIELDS, then its attributes as they stand in it.
+The order of the checks is fixed, so a record with several faults is always rejected for the same one: the
+whole record first, then its fields in the order of schemas.events.KNOWN_FIELDS, then its attributes as they
+stand in it.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
+from schemas.addresses import canonical_text
 from schemas.event_checks import MOST_CHARACTERS
 from schemas.events import (
     EARLIEST_TS_MS,
@@ -69,8 +70,8 @@ def judge_record(
     Returns
     -------
     dict of int to Value, or Fault
-        The values that are there, by slot (schemas.layout); an attribute that is an integer of 2**53 or more in
-        size comes as an int, every other number of an attribute as a float.
+        The values that are there, by slot (schemas.layout); an attribute that is an integer of 2**53 or more
+        in size comes as an int, every other number of an attribute as a float.
 
     Examples
     --------
@@ -100,12 +101,12 @@ def judge_record(
 
 
 def _reject(code: RejectCode, name: str | None, expected: str) -> NoReturn:
-    """Reject for a member, or for the whole record; names that are no plain words may hold anything: not repeated."""
+    """Reject for a member or the whole record. A name that is no plain word may hold anything: not shown."""
     path = "$" if name is None else f"$.{name}" if _SHOWN_NAME.fullmatch(name) else "$.*"
     raise _Rejected(Fault(code, path, expected))
 
 
-# -- the whole record ------------------------------------------------------------------------------------------------
+# -- the whole record ----------------------------------------------------------------------------------
 
 
 def _document(raw: bytes, most_bytes: int) -> Mapping[str, Any]:
@@ -143,7 +144,7 @@ def _is_deep(raw: bytes) -> bool:
     return False
 
 
-# -- fields ----------------------------------------------------------------------------------------------------------
+# -- fields --------------------------------------------------------------------------------------------
 
 
 def _text(field: str, value: object, name: str) -> str:
@@ -157,14 +158,9 @@ def _text(field: str, value: object, name: str) -> str:
 def _ip(field: str, value: object, name: str) -> str:
     text = _text(field, value, name)
     try:
-        address = ipaddress.ip_address(text)
+        return canonical_text(text)
     except ValueError:
         _reject(RejectCode.BAD_IP, name, _EXPECTED[field])
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None:
-            _reject(RejectCode.BAD_IP, name, _EXPECTED[field])
-        address = address.ipv4_mapped or address
-    return str(address)
 
 
 def _integer(field: str, value: object, name: str) -> int:
@@ -223,7 +219,7 @@ _CHECKS: dict[str, Callable[[str, object, str], Value]] = {
 }
 
 
-# -- attributes ------------------------------------------------------------------------------------------------------
+# -- attributes ----------------------------------------------------------------------------------------
 
 
 def _attributes(document: Mapping[str, Any], layout: Layout) -> dict[int, Value]:

@@ -1,8 +1,9 @@
 """The fast reader of events: one pass over the joined records, strings left where they are.
 
-It reads a subset of JSON exactly as the authority (schemas.json_authority) does, and leaves every row that it does
-not like UNDECIDED; it rejects nothing. Subset: a flat object; strings, also with escapes; numbers of up to 19
-digits; true, false and null; UTF-8 checked. A name that comes twice counts with its last value, in both.
+It reads a subset of JSON exactly as the authority (schemas.json_authority) does, and leaves every row that it
+does not like UNDECIDED; it rejects nothing. Subset: a flat object; strings, also with escapes; numbers of up
+to 19 digits; true, false and null; UTF-8 checked. A name that comes twice counts with its last value, in
+both.
 """
 
 from __future__ import annotations
@@ -69,9 +70,21 @@ def scan_records(
     # What stood at the n-th place of the latest record: producers write their fields in one order.
     seen_words = np.zeros((2, _REMEMBERED), np.uint64)
     seen_slots = np.full((2, _REMEMBERED), UNKNOWN, np.int64)
-    names = layout.name_bytes, layout.name_starts, layout.name_slots
-    columns = starts, lengths, integers, floats, labels
-    _scan(buffer, bounds, *names, seen_words, seen_slots, *columns, status)
+    _scan(
+        buffer,
+        bounds,
+        layout.name_bytes,
+        layout.name_starts,
+        layout.name_slots,
+        seen_words,
+        seen_slots,
+        starts,
+        lengths,
+        integers,
+        floats,
+        labels,
+        status,
+    )
 
 
 @flat_kernel
@@ -164,7 +177,7 @@ def _skip(buffer: NDArray[np.uint8], at: int) -> int:
 
 @inlined
 def _read_name(buffer: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int, int]:
-    """Read ``"name" :``: where the name begins and ends, and where its value begins; the latter is -1 if unread."""
+    """Read ``"name" :``: where the name begins and ends, and where its value begins (-1 if unread)."""
     start = _skip(buffer, at) + 1
     if byte_at(buffer, start - 1) != 34:
         return 0, 0, -1
@@ -202,7 +215,7 @@ def _slot_of(
     first, last = _end_words(buffer, start, end)
     size = end - start
     if first == seen_words[0, place] and last == seen_words[1, place] and size == seen_slots[0, place]:
-        return seen_slots[1, place]
+        return int(seen_slots[1, place])
     slot, exact = _find_name(buffer, start, size, first, last, name_bytes, name_starts, name_slots)
     if exact:
         seen_words[0, place], seen_words[1, place] = first, last
@@ -245,9 +258,10 @@ def _read_value(buffer: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int
     Returns
     -------
     tuple
-        (index behind it, form, start and length of its text, integer, number). The index is -1 for what is not read
-        here. The integer is -1 for what an integer field does not take, the number NaN for what is none; an integer
-        of 2**53 and more has a text as well, its digits, because its number is no longer exact.
+        (index behind it, form, start and length of its text, integer, number). The index is -1 for what is
+        not read here. The integer is -1 for what an integer field does not take, the number NaN for what is
+        none; an integer of 2**53 and more has a text as well, its digits, because its number is no longer
+        exact.
     """
     byte = byte_at(buffer, at)
     if byte == 34:
@@ -267,7 +281,7 @@ def _read_value(buffer: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int
 
 @inlined
 def _read_text(buffer: NDArray[np.uint8], start: int, stop: int) -> tuple[int, int]:
-    """(index behind the closing quote, length after the escapes are resolved); (-1, 0) where it is not sound."""
+    """Read a string: (index behind its closing quote, length without escapes), (-1, 0) if unsound."""
     end, flags = string_end(buffer, start, stop)
     if end < 0 or (flags & HAS_HIGH_BYTES and not is_utf8(buffer, start, end)):
         return -1, 0

@@ -28,13 +28,14 @@ def string_end(buffer: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]
     Returns
     -------
     tuple of int
-        Index of the quote, and HAS_ESCAPES | HAS_HIGH_BYTES; the index is -1 where a control byte comes first.
+        Index of the quote, and HAS_ESCAPES | HAS_HIGH_BYTES; the index is -1 where a control byte comes
+        first.
     """
     flags, high = 0, _NONE
     while at < stop:
         word = word_at(buffer, at)
         quote, escape = word ^ _QUOTES, word ^ _BACKSLASHES
-        # A high bit for each quote, backslash or byte below a space; the lowest such bit is never a false one.
+        # A high bit for each quote, backslash or byte below a space; the lowest one is never false.
         found = (
             ((quote - _ONES) & ~quote) | ((escape - _ONES) & ~escape) | ((word - _SPACES) & ~word)
         ) & _HIGH_BITS
@@ -56,7 +57,7 @@ def string_end(buffer: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]
 
 @flat_kernel
 def is_utf8(buffer: NDArray[np.uint8], at: int, end: int) -> bool:
-    """Whether the bytes [at, end) are well-formed UTF-8 (RFC 3629: nothing overlong, no surrogates, to U+10FFFF)."""
+    """Whether the bytes [at, end) are UTF-8 as in RFC 3629: nothing overlong, no surrogates, to U+10FFFF."""
     while at < end:
         lead = byte_at(buffer, at)
         if lead < 0x80:
@@ -87,7 +88,7 @@ def characters(buffer: NDArray[np.uint8], start: int, length: int) -> int:
 
 @flat_kernel
 def unescape(buffer: NDArray[np.uint8], start: int, end: int) -> int:
-    """Resolve the escapes of a string in place (it never grows) and return its new length; -1 where one is wrong."""
+    """Resolve the escapes of a string in place (it never grows): its new length, or -1 where one is wrong."""
     at, to = start, start
     while at < end:
         byte = byte_at(buffer, at)

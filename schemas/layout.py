@@ -24,7 +24,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """Names and slots. Slots count string fields, attributes, integer fields, float fields and the label, in this order.
+    """Names and slots: string fields, attributes, integer fields, float fields and the label, in this order.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class Layout:
     name_slots
         int64[names].
     first_integer, first_float, label
-        Slot of the first integer field (before it are those that may hold strings), of the first float field, and of
-        the label, which is the last one.
+        Slot of the first integer field (before it are those that may hold strings), of the first float field,
+        and of the label, which is the last one.
     """
 
     attributes: tuple[str, ...]
@@ -57,8 +57,8 @@ class Layout:
 def layout_of(attributes: tuple[str, ...], fields: Mapping[str, str] | None) -> Layout:
     """Layout for these attributes and this field map (our name -> their name); built once for each.
 
-    A mapped field is found under their name alone: ``user_id`` of a record is an attribute where ``fields`` says
-    ``{"user_id": "uid"}``. An attribute that carries the name of a field is that field.
+    A mapped field is found under their name alone: ``user_id`` of a record is an attribute where ``fields``
+    says ``{"user_id": "uid"}``. An attribute that carries the name of a field is that field.
     """
     return _layout(attributes, tuple(sorted((fields or {}).items())))
 

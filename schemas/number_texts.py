@@ -1,4 +1,4 @@
-"""Numbers that come as text, as in CSV: read by JSON's grammar and nothing wider (no ``+1``, `` 1``, ``1_000``, ``nan``)."""
+"""Numbers that come as text, as in CSV: JSON's grammar and nothing wider (no ``+1``, ``1_000``, ``nan``)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _READ, _UNSURE, _WRONG = range(3)
 def read_numbers(
     data: NDArray[np.uint8], starts: NDArray[np.int32], lengths: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Read n spans: (float64[n], NaN for what is empty or no finite number; bool[n], whether it is empty or a number)."""
+    """Read n spans: float64[n], NaN for what is empty or no finite number; bool[n], false for the latter."""
     values = np.full(len(starts), np.nan)
     outcome = np.zeros(len(starts), np.uint8)
     _read(data, starts, lengths, np.zeros(_WIDEST + 16, np.uint8), values, outcome)
@@ -42,7 +42,7 @@ def _read(
     values: NDArray[np.float64],
     outcome: NDArray[np.uint8],
 ) -> None:
-    """Read what can be decided here; each text is copied to ``cell``, so that none runs on into its neighbour."""
+    """Read what can be decided here; a text is copied to ``cell``, lest it run on into its neighbour."""
     for row in range(starts.shape[0]):
         size = lengths[row]
         if size == 0:

@@ -1,4 +1,6 @@
-"""One row of a table as the JSON object that would mean the same: what the authority reads and a dead letter keeps."""
+"""One row of a table as the JSON object of the same meaning, for the authority and for dead letters."""
+
+# ruff: noqa: ANN401 - pyarrow has no types
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ _INFINITE = {math.inf: b"1e999", -math.inf: b"-1e999"}
 def row_as_json(sources: Mapping[str, Any], row: int, layout: Layout, *, csv: bool) -> bytes:
     """Write one row of Arrow columns as JSON.
 
-    Absent cells are left out. Whole numbers of an integer field are written as integers, CSV texts of a number field
-    as numbers where they are some. Bytes that are no UTF-8 are kept as they are, so the result is then no UTF-8.
+    Absent cells are left out. Whole numbers of an integer field are written as integers, CSV texts of a
+    number field as numbers where they are some. Bytes that are no UTF-8 are kept as they are, so the result
+    is then no UTF-8.
     """
     members = []
     for name, source in sources.items():
@@ -69,7 +72,7 @@ def _string(text: bytes) -> bytes:
 
 
 def _nested(scalar: Any) -> bytes:
-    """JSON of what no event holds; always a list or an object, so that its type is what it is rejected for."""
+    """Write what no event holds, always as a list or an object: its type is what it is rejected for."""
     try:
         value = scalar.as_py()
         return orjson.dumps(value if isinstance(value, (dict, list)) else [value], default=_plain)

@@ -1,8 +1,10 @@
 """Rows of a Parquet or CSV recording to the same columns as JSON records, without any JSON on the way.
 
-Only a row that is not plainly an event is written as JSON, for the authority to judge; so a table and the records
-it was made from give the same verdicts, and a rejected row has an original for its dead letter.
+Only a row that is not plainly an event is written as JSON, for the authority to judge; so a table and the
+records it was made from give the same verdicts, and a rejected row has an original for its dead letter.
 """
+
+# ruff: noqa: ANN401 - pyarrow has no types
 
 from __future__ import annotations
 
@@ -74,9 +76,10 @@ def decode_table(
 ) -> TableBatch:
     """Decode a slice of a recording: n rows, a column a name. It never raises for what is in the cells.
 
-    Null is absent, NaN too. Beyond what JSON allows, an integer field may be a float column of whole numbers (pandas'
-    way with nullable integers), ``ts`` a timestamp or date of any unit, a string a dictionary. A column that is no
-    field and not ``topic`` is an attribute; dates and timestamps there are numbers, epoch milliseconds.
+    Null is absent, NaN too. Beyond what JSON allows, an integer field may be a float column of whole numbers
+    (pandas' way with nullable integers), ``ts`` a timestamp or date of any unit, a string a dictionary. A
+    column that is no field and not ``topic`` is an attribute; dates and timestamps there are numbers, epoch
+    milliseconds.
 
     Parameters
     ----------
@@ -85,8 +88,8 @@ def decode_table(
     topic, partition, start, next, offsets, record_ts_ms, attributes, fields, strict_names
         As in :func:`schemas.decode.decode_json`.
     csv
-        All columns are text. Number fields are read by JSON's grammar; an attribute keeps its text and is a number
-        as well where it reads as one.
+        All columns are text. Number fields are read by JSON's grammar; an attribute keeps its text and is a
+        number as well where it reads as one.
     row_bytes
         A row whose texts are longer than this together is TOO_LARGE.
 
@@ -134,8 +137,8 @@ class _Reader:
     Parameters
     ----------
     table, layout, csv, row_bytes
-        As in :func:`decode_table`. After that ``columns`` are filled, ``sources`` are the Arrow columns by name,
-        ``topics`` is int8[n], ``too_large`` and ``odd_topics`` are bool[n].
+        As in :func:`decode_table`. After that ``columns`` are filled, ``sources`` are the Arrow columns by
+        name, ``topics`` is int8[n], ``too_large`` and ``odd_topics`` are bool[n].
     """
 
     def __init__(self, table: Any, layout: Layout, *, csv: bool, row_bytes: int) -> None:
@@ -208,7 +211,8 @@ class _Reader:
                 self._attribute_numbers(slot)[:], _ = read_numbers(cells.data, cells.starts, cells.lengths)
 
     def _attribute_numbers(self, slot: int) -> NDArray[np.float64]:
-        return self.columns.floats[len(FLOAT_FIELDS) + slot - len(STRING_FIELDS)]
+        numbers: NDArray[np.float64] = self.columns.floats[len(FLOAT_FIELDS) + slot - len(STRING_FIELDS)]
+        return numbers
 
     def _take_number_field(self, slot: int, cells: Text | Numbers) -> None:
         """Fill an integer field, a coordinate or the label."""

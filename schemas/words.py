@@ -1,7 +1,8 @@
 """Eight bytes at a time, from any address: the three machine instructions that Numba has no name for.
 
-Plain indexing would check each index for a negative value and could not read across alignment. The caller sees to
-the bounds: eight bytes from ``index`` on must belong to the array (hence schemas.events.BUFFER_PADDING).
+Plain indexing would check each index for a negative value and could not read across alignment. The caller
+sees to the bounds: eight bytes from ``index`` on must belong to the array (hence
+schemas.events.BUFFER_PADDING).
 """
 
 # ruff: noqa: ANN401 - what Numba hands to a code generator has no types
