@@ -216,6 +216,27 @@ def reconcile(config_folder: Path | None, as_json: bool, **options: Any) -> None
 
 
 @cli.command()
+@CONFIG
+@endpoints
+@click.option("--state", default=Settings().state, show_default=True, help="Where checkpoints are.")
+@click.option("--out", "file", type=click.Path(path_type=Path), required=True, help="Parquet file to write.")
+def sightings(config_folder: Path | None, file: Path, **options: Any) -> None:
+    """Write the log of sightings as a table: what every shared feature was counted from, in its order.
+
+    \b
+    woolwatch sightings --brokers localhost:9092 --state state --out sightings.parquet
+    """
+    from streams.sightings_table import write_sightings
+    from streams.topics import open_topics
+
+    settings = _settings(_config(config_folder), **options)
+    with open_topics(settings.brokers, wait_s=settings.wait_s) as topics:
+        partitions = topics.partition_count(settings.topic("sightings")) or 0
+    rows = asyncio.run(write_sightings(settings, partitions, file))
+    click.echo(f"{rows:,} sightings of {partitions} owners: {file}")
+
+
+@cli.command()
 @click.argument("kind", type=click.Choice(["user", "device", "ip"]))
 @click.argument("value")
 def pseudonym(kind: str, value: str) -> None:

@@ -46,6 +46,12 @@ class LogReader:
         async with self._client() as client:
             return int((await client.beginning_offsets([tp]))[tp])
 
+    async def end(self, role: str, partition: int) -> int:
+        """Offset behind the last record that the log holds."""
+        tp = TopicPartition(self._settings.topic(role), partition)
+        async with self._client() as client:
+            return int((await client.end_offsets([tp]))[tp])
+
     async def first_positions(self, partition: int) -> dict[str, int]:
         """Where each event topic begins on a first start, as ``--from`` says."""
         tps = {topic: TopicPartition(self._settings.topic(topic), partition) for topic in TOPICS}
