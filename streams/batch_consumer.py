@@ -102,6 +102,11 @@ class BatchConsumer(driver.Consumer):
         """Whether a batch of that generation may still be started; False as soon as its partitions leave."""
         return self._durable.is_current(generation)
 
+    @property
+    def generation(self) -> int | None:
+        """The group generation whose partitions are owned and placed; None between two."""
+        return self._durable.generation
+
     def durable(self, tp: TP) -> int | None:
         """Return the offset up to which everything is durable; None for a partition that is not owned."""
         return self._durable.get(tp)
@@ -366,9 +371,11 @@ class BatchConsumer(driver.Consumer):
         await self.commit(start_new_transaction=False)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Stop placing, let Faust stop the flow and drain, then accept no mark any more."""
+        """Stop placing, let Faust stop the flow and drain, commit, then accept no mark any more."""
         self._stop_placing()
         await super().on_partitions_revoked(revoked)
+        # The application may have written a last checkpoint when Faust told it.
+        await self._commit_now()
         self._durable.end(revoked)
         self._held_bytes.clear()
 

@@ -12,7 +12,7 @@ import sys
 
 import msgspec
 
-from schemas.config import config_from_json
+from schemas.config import Config, config_from_json
 from streams.context import FATAL_EXIT
 from streams.engine import Engine
 from streams.logs import set_up_logs
@@ -58,11 +58,11 @@ def main() -> int:
     return asyncio.run(_run_part(part, order, config))
 
 
-async def _run_part(part: str, order: Order, config: object) -> int:
+async def _run_part(part: str, order: Order, config: Config) -> int:
     if part == "engine":
         engine = Engine(order.settings, config, load_key(), partitions=order.partitions)
         return await run(engine.app)
-    rollup = RollupApp(order.settings, config, partitions=order.partitions)
+    rollup = RollupApp(order.settings, partitions=order.partitions, key_fingerprint=load_key().fingerprint)
     return await run(rollup.app)
 
 

@@ -71,7 +71,6 @@ def load(
         acks="all",
         linger_ms=20,
         batch_size=256 * 1024,
-        compression_type="lz4",
         max_request_size=MAX_MESSAGE_BYTES,
     )
     published, too_large, started = dict.fromkeys(TOPICS, 0), 0, time.monotonic()

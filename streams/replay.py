@@ -147,14 +147,14 @@ def replay(
         progress(len(batch))
     if held:
         sink.write(held)
-    write_metrics(core.metrics, config, out)
+    write_metrics(core.metrics, out)
     outcomes = Outcomes(totals.verdicts, totals.late, totals.duplicates, totals.rejected)
     return ReplaySummary(outcomes, totals.flagged, out)
 
 
-def write_metrics(metrics: PartitionMetrics, config: Config, out: Path) -> None:
+def write_metrics(metrics: PartitionMetrics, out: Path) -> None:
     """Write the metric tables of a single partition."""
-    rollup, files = Rollup(config), MetricFiles(out)
+    rollup, files = Rollup(), MetricFiles(out)
     for block in metrics.all_blocks():
         rollup.put(block)
     for table in METRIC_SCHEMAS:

@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import msgspec
-from metrics.rollup import Rollup
-from redis.asyncio import Redis
+import pyarrow as pa
 
-from schemas.config import Config
-from schemas.partials import Block
+from metrics.rollup import Rollup
+from schemas.errors import FencedError
+from schemas.metric_tables import METRIC_SCHEMAS
+from schemas.partials import DAU, FUNNEL, Block
 from sinks.metric_files import MetricFiles
-from sinks.redis import MetricRedis
+from sinks.metric_redis import MetricRedis
+from sinks.patience import patiently
+from sinks.redis_functions import ForgottenError, connect
+from streams.context import die
 from streams.outputs import rollup_partition
 from streams.settings import Settings
-from streams.transport import Batch, BatchApp, batch_agent, make_app
+from streams.transport import TP, Batch, BatchApp, batch_agent, consumer_of, make_app
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +38,31 @@ FLUSH_SHARE = 0.2
 """Files are replaced whole; at most this share of the time goes into it, so large tables are replaced less often."""
 
 _TABLE = "blocks"
+_IN_REDIS = (FUNNEL, DAU)
 _NO_BLOCKS = b"\x90"
 _blocks_decoder = msgspec.msgpack.Decoder(list[Block])
 _block_decoder = msgspec.msgpack.Decoder(Block)
 _encoder = msgspec.msgpack.Encoder()
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What is to be shown: whole tables that changed, and of those in Redis the rows that changed or went."""
+
+    tables: Mapping[str, Any]
+    shown: Mapping[str, Any]
+    gone: Mapping[str, Any]
+
+
+def _change_of(merged: Rollup) -> _Change:
+    keys = merged.changed_keys()
+    by_metric = {name: [key for key in keys if key.metric == name] for name in METRIC_SCHEMAS}
+    shown = {name: by_metric[name] for name in _IN_REDIS if by_metric[name]}
+    return _Change(
+        tables={name: merged.table(name) for name, changed in by_metric.items() if changed},
+        shown={name: pa.concat_tables([merged.merged(key) for key in keys]) for name, keys in shown.items()},
+        gone={name: pa.concat_tables([merged.gone(key) for key in keys]) for name, keys in shown.items()},
+    )
 
 
 def changelog_name(group: str) -> str:
@@ -57,7 +86,7 @@ class RollupApp:
 
     Parameters
     ----------
-    settings, config
+    settings
         What the worker was started with.
     partitions
         Partition count of the partials topic and of the table.
@@ -66,9 +95,9 @@ class RollupApp:
     """
 
     def __init__(
-        self, settings: Settings, config: Config, *, partitions: int, key_fingerprint: str
+        self, settings: Settings, *, partitions: int, key_fingerprint: str
     ) -> None:
-        self._settings, self._config, self._partitions = settings, config, partitions
+        self._settings, self._partitions = settings, partitions
         self._topic = settings.topic("partials")
         self._owned: dict[int, _Owned] = {}
         self._lock = asyncio.Lock()
@@ -83,8 +112,6 @@ class RollupApp:
             partitions=partitions,
             key_type=bytes,
             value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
         )
 
     def _make_app(self) -> BatchApp:
@@ -116,7 +143,7 @@ class RollupApp:
 
     def _take_over(self, batch: Batch) -> _Owned:
         """Begin a partition with what its table has; the memory store may hold other partitions' keys too."""
-        merged = Rollup(self._config)
+        merged = Rollup()
         for value in self._table.values():
             block = _block_decoder.decode(value)
             if rollup_partition(block, self._partitions) == batch.partition:
@@ -145,36 +172,29 @@ class RollupApp:
                 continue
             async with self._lock:
                 position = owned.position
-                changed = owned.merged.take_changed()
-                tables = {name: owned.merged.table(name) for name in changed.tables}
-            await self._show(partition, owned, position, changed, tables)
+                change = await asyncio.to_thread(_change_of, owned.merged)
+            await self._replace_files(partition, position, change.tables)
+            await self._show_in_redis(partition, owned, position, change)
             owned.written = position
             self._mark(partition, position)
 
-    async def _show(
-        self, partition: int, owned: _Owned, position: int, changed: Changed, tables: dict[str, Any]
-    ) -> None:
+    async def _replace_files(self, partition: int, position: int, tables: Mapping[str, Any]) -> None:
         for name, table in tables.items():
-            await patiently(
-                "the metric tables",
-                lambda name=name, table=table: asyncio.to_thread(
-                    self._files.replace, name, partition, position, table
-                ),
-            )
-        if owned.written < 0:
-            await self._show_all(partition, position, tables)
-            return
-        try:
-            await patiently(
-                "Redis", lambda: self._redis.write(partition, position, changed.rows, gone=changed.gone)
-            )
-        except ForgottenError as error:
-            log.error("%s; all numbers are shown anew", error)
-            await self._show_all(partition, position, {name: owned.merged.table(name) for name in METRIC_SCHEMAS})
+            replace = partial(self._files.replace, name, partition, position, table)
+            await patiently("the metric tables", lambda replace=replace: asyncio.to_thread(replace))
 
-    async def _show_all(self, partition: int, position: int, tables: dict[str, Any]) -> None:
+    async def _show_in_redis(self, partition: int, owned: _Owned, position: int, change: _Change) -> None:
+        if owned.written >= 0:
+            try:
+                await patiently(
+                    "Redis", lambda: self._redis.write(partition, position, change.shown, gone=change.gone)
+                )
+                return
+            except ForgottenError as error:
+                log.error("%s; all numbers are shown anew", error)
+        everything = {name: owned.merged.table(name) for name in _IN_REDIS}
         await patiently("Redis", lambda: self._redis.take_over(partition, epoch=position))
-        await patiently("Redis", lambda: self._redis.write(partition, position, tables))
+        await patiently("Redis", lambda: self._redis.write(partition, position, everything))
 
     def _mark(self, partition: int, position: int) -> None:
         consumer, tp = consumer_of(self.app), TP(self._topic, partition)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
-from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.errors import KafkaError, RetriableError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from schemas.errors import StateError, UnreachableError
 from streams.batches import TP
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
 VISIBLE_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 30.0
 FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 2.0
 
@@ -53,7 +54,7 @@ class Topics:
 
     def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
         """Return the number of partitions of those topics that exist."""
-        described = self._admin.describe_topics(list(topics))
+        described = _ask(lambda: self._admin.describe_topics(list(topics)))
         return {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
 
     def begin_offsets(self, topic: str) -> dict[TP, int]:
@@ -66,7 +67,7 @@ class Topics:
 
     def committed(self, group: str) -> dict[TP, int]:
         """Return what a group has committed; empty for a group that nobody knows."""
-        found = self._admin.list_group_offsets({group: None})[group]
+        found = _ask(lambda: self._admin.list_group_offsets({group: None})[group])
         return {TP(tp.topic, tp.partition): entry.offset for tp, entry in found.items() if entry.offset >= 0}
 
     def ensure(self, wanted: Mapping[str, TopicSpec]) -> None:
@@ -76,13 +77,18 @@ class Topics:
         ------
         StateError
             A topic has another number of partitions than wanted. Nothing was made then.
+        UnreachableError
+            The broker refused, or did not have the topics ready in time.
         """
         present = self.partition_counts(wanted)
         _require_counts(present, wanted)
         missing = {topic: spec for topic, spec in wanted.items() if topic not in present}
         if missing:
             self._create(missing)
-        self._admin.wait_for_topics(list(wanted), timeout_ms=VISIBLE_TIMEOUT_S * 1000)
+        try:
+            self._admin.wait_for_topics(list(wanted), timeout_ms=VISIBLE_TIMEOUT_S * 1000)
+        except KafkaError as error:
+            raise UnreachableError(f"the topics {', '.join(wanted)} do not become ready") from error
         # Another worker may have been faster, with another configuration.
         _require_counts(self.partition_counts(wanted), wanted)
 
@@ -96,9 +102,13 @@ class Topics:
             for topic, spec in missing.items()
         }
         try:
-            self._admin.create_topics(asked)
+            _ask(lambda: self._admin.create_topics(asked))
         except TopicAlreadyExistsError:
             logger.info("another worker made the topics at the same time")
+        except KafkaError as error:
+            raise UnreachableError(
+                f"Kafka refused to make the topics {', '.join(missing)}: {error}"
+            ) from error
 
     def _offsets(self, topic: str, spec: Any) -> dict[TP, int]:
         count = self.partition_count(topic) or 0
@@ -106,7 +116,11 @@ class Topics:
             return {}
         asked = {TopicPartition(topic, partition): spec for partition in range(count)}
         try:
-            found = self._admin.list_partition_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
+            found = _ask(
+                lambda: self._admin.list_partition_offsets(
+                    asked, isolation_level=IsolationLevel.READ_COMMITTED
+                )
+            )
         except UnknownTopicOrPartitionError:
             return {}
         return {TP(tp.topic, tp.partition): there.offset for tp, there in found.items()}
@@ -140,6 +154,20 @@ def ensure_topics(
     """Make the topics that are missing and compare the others, as :meth:`Topics.ensure` does."""
     with open_topics(brokers, credentials=credentials, wait_s=wait_s) as topics:
         topics.ensure(wanted)
+
+
+def _ask(question: Callable[[], Any]) -> Any:
+    """Ask again while the broker says that it will know soon: a fresh cluster has no coordinators yet."""
+    deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
+    while True:
+        try:
+            return question()
+        except UnknownTopicOrPartitionError:
+            raise
+        except RetriableError as error:
+            if time.monotonic() > deadline_s:
+                raise UnreachableError(f"Kafka did not answer within {ANSWER_TIMEOUT_S:g} seconds") from error
+            time.sleep(FIRST_BACKOFF_S)
 
 
 def _require_counts(present: Mapping[str, int], wanted: Mapping[str, TopicSpec]) -> None:
