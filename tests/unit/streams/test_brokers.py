@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import ssl
+
+import pytest
+from faust import SASLCredentials, SSLCredentials
+
+from streams.brokers import addresses, broker_urls, client_auth
+
+
+@pytest.mark.parametrize(
+    ("brokers", "expected"),
+    [
+        ("kafka", ["kafka:9092"]),
+        ("kafka:9093", ["kafka:9093"]),
+        (" a:1 , b ,", ["a:1", "b:9092"]),
+        ("[::1]", ["[::1]:9092"]),
+        ("[::1]:9094", ["[::1]:9094"]),
+        ("10.0.0.7", ["10.0.0.7:9092"]),
+    ],
+)
+def test_addresses_have_a_port(brokers: str, expected: list[str]) -> None:
+    assert addresses(brokers) == expected
+
+
+def test_no_broker_is_an_error() -> None:
+    with pytest.raises(ValueError, match="host:port"):
+        addresses(" , ")
+
+
+def test_urls_name_the_transport() -> None:
+    assert [str(url) for url in broker_urls("a:1,b", "batch")] == ["batch://a:1", "batch://b:9092"]
+
+
+def test_credentials_become_client_arguments() -> None:
+    context = ssl.create_default_context()
+    assert client_auth(None) == {"security_protocol": "PLAINTEXT"}
+    assert client_auth(SSLCredentials(context)) == {"security_protocol": "SSL", "ssl_context": context}
+    secret = ssl.RAND_bytes(8).hex()
+    plain = SASLCredentials(username="u", password=secret, mechanism="SCRAM-SHA-512", ssl_context=context)
+    assert client_auth(plain) == {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "u",
+        "sasl_plain_password": secret,
+        "ssl_context": context,
+    }
