@@ -1,0 +1,35 @@
+"""What a process of the Parquet fault tests does: write made-up turns, and be killed where the test says."""
+
+from __future__ import annotations
+
+import os
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+from sinks.faults import FAULT_VARIABLE
+from sinks.parquet import ParquetSink
+from tests.unit.sinks.turns import Made, made_turn
+
+PARTITION = 3
+TURNS = 24
+
+
+def fault_turn(number: int) -> Made:
+    """One of the turns of the fault tests."""
+    return made_turn(number, events=6, days=2, partition=PARTITION)
+
+
+def write_turns(root: Path, cut: int, fault: str = "", together: Barrier | None = None) -> None:
+    """Open the sink, wait for the other writer if there is one, and commit ``cut`` turns at a time.
+
+    Each commit also repeats the turn before it.
+    """
+    if fault:
+        os.environ[FAULT_VARIABLE] = fault
+    made = [fault_turn(number).turn for number in range(TURNS)]
+    sink = ParquetSink(root, PARTITION, key_fingerprint="key")
+    position = sink.open()
+    if together is not None:
+        together.wait()
+    while position < TURNS:
+        position = sink.write(made[max(0, position - 1) : position + cut])
