@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import threading
 from pathlib import Path
+from typing import IO
 
 import duckdb
 import pyarrow as pa
@@ -106,16 +106,32 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert files.replace("dau", 0, 2, rows(2))
 
 
-def test_check_and_rename_are_one_step_between_processes(tmp_path: Path) -> None:
-    """A writer that holds the lock is waited for, so that nobody checks before it and renames after it."""
-    files = MetricFiles(tmp_path)
-    files.replace("dau", 0, 1, rows(1))
-    with (tmp_path / "_log" / "metrics" / "dau-0.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        newer = threading.Thread(target=files.replace, args=("dau", 0, 3, rows(3)))
-        newer.start()
-        while not any(name.startswith(f"dau-0-{3:020d}") for name in staged(tmp_path)):
-            newer.join(0.001)
-        assert shown(tmp_path) == [1]
-    newer.join()
-    assert shown(tmp_path) == [3]
+def test_the_position_is_checked_after_the_lock_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def overtaken(file: IO[bytes], operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        assert MetricFiles(tmp_path).replace("dau", 0, 7, rows(7))
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", overtaken)
+    assert not MetricFiles(tmp_path).replace("dau", 0, 6, rows(6))
+    assert shown(tmp_path) == [7]
+
+
+def test_nobody_else_has_the_lock_while_the_file_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def renamed_alone(source: Path, target: Path) -> Path:
+        lock = tmp_path / "_log" / "metrics" / "dau-0.lock"
+        with lock.open("wb") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", renamed_alone)
+    assert MetricFiles(tmp_path).replace("dau", 0, 1, rows(1))
+    assert shown(tmp_path) == [1]
