@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.events import BUFFER_PADDING, MAX_INTEGER
@@ -187,10 +186,11 @@ def _read_text(array: Any, most_bytes: int) -> Text:
     if array.null_count:
         lengths[~_present(array)] = 0
     if lengths.max() > most_bytes:
-        fits = pa.array(lengths <= most_bytes)
-        text = _read_text(pc.if_else(fits, array, pa.scalar(None, array.type)), most_bytes)
-        text.too_long = lengths > most_bytes
-        return text
+        fits = lengths <= most_bytes
+        kept = _read_text(array.filter(pa.array(fits)), most_bytes)
+        spans = np.zeros((2, len(array)), np.int32)
+        spans[0, fits], spans[1, fits] = kept.starts, kept.lengths
+        return Text(kept.data, spans[0], spans[1], too_long=~fits)
     first, last = int(offsets[0]), int(offsets[-1])
     data = np.frombuffer(array.buffers()[2] or b"", np.uint8)[first:last]
     return Text(data, (offsets[:-1] - first).astype(np.int32), lengths.astype(np.int32))
