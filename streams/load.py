@@ -15,10 +15,11 @@ from kafka.partitioner.default import murmur2
 
 from schemas.config import Config
 from schemas.errors import UnreachableError
-from schemas.events import CLICKS, TOPICS
+from schemas.events import TOPICS
 from streams import recordings
 from streams.brokers import addresses
 from streams.installation import MAX_MESSAGE_BYTES, ensure_event_topics
+from streams.routing import topic_of
 from streams.settings import Settings
 from streams.topics import open_topics
 
@@ -80,7 +81,7 @@ def load(
         for chunk in recordings.raw_events(paths):
             for value, event in chunk:
                 pace.wait(event, config)
-                topic, key = _route(event, config)
+                topic, key = topic_of(event, config), _key(event, config)
                 try:
                     producer.send(
                         settings.topic(topic), value, key=key, partition=_partition(key, partitions)
@@ -105,15 +106,10 @@ def _ensure_event_topics(settings: Settings) -> int:
         return ensure_event_topics(topics, settings)
 
 
-def _route(event: dict[str, Any] | None, config: Config) -> tuple[str, bytes]:
-    """Topic and key of an event; a broken one goes where its neighbours see it rejected."""
-    if event is None:
-        return CLICKS, b""
-    user = event.get(config.fields.get("user_id", "user_id"))
-    name = event.get(config.fields.get("event", "event"))
-    named = event.get("topic")
-    topic = named if named in TOPICS else config.topic_of(name) if isinstance(name, str) else CLICKS
-    return topic, str(user).encode(errors="replace") if user is not None else b""
+def _key(event: dict[str, Any] | None, config: Config) -> bytes:
+    """The user; a broken event has none and goes to the partition of the empty key."""
+    user = None if event is None else event.get(config.fields.get("user_id", "user_id"))
+    return b"" if user is None else str(user).encode(errors="replace")
 
 
 def _partition(key: bytes, partitions: int) -> int:

@@ -17,7 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from schemas.errors import RecordingError
-from schemas.events import MAX_EVENT_BYTES
+from streams.routing import json_object
 
 SLICE_ROWS = 16_384
 _LINE_CAP = 64 * 1024 * 1024
@@ -114,7 +114,7 @@ def raw_events(paths: Sequence[Path]) -> Iterator[list[tuple[bytes, dict[str, An
     for path in paths:
         if format_of(path)[0] == JSONL:
             for chunk in lines(path):
-                yield [(line, _object(line)) for line in chunk]
+                yield [(line, json_object(line)) for line in chunk]
         else:
             csv = format_of(path)[0] == CSV
             for table in tables(path):
@@ -142,16 +142,6 @@ def _number(name: str, value: Any) -> Any:
         return float(value) if name in ("lat", "lon") else int(value)
     except ValueError:
         return value
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    if len(line) > MAX_EVENT_BYTES:
-        return None
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 class _Readable(io.RawIOBase):

@@ -12,18 +12,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from metrics.rollup import Rollup
-from schemas.metric_tables import METRIC_SCHEMAS
 
 from detectors.inquiry import sightings_of
 from detectors.judge import Judge
 from detectors.shard import Shard
 from metrics.partition_metrics import PartitionMetrics
+from metrics.rollup import Rollup
 from schemas.config import Config
 from schemas.decode import decode_json
 from schemas.errors import ConfigError
 from schemas.events import RECORDING, TOPICS, EventBatch
 from schemas.keys import KeyRing
+from schemas.metric_tables import METRIC_SCHEMAS
 from schemas.tabular import NO_TOPIC, decode_table
 from schemas.verdicts import Outcomes, Verdicts
 from sinks.metric_files import MetricFiles

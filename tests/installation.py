@@ -1,0 +1,156 @@
+"""An installation for tests: real workers as processes, on a real Kafka and a real Redis, through the command alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.services import REPOSITORY, KafkaBroker, RedisServer
+
+KEY = "a key for tests, of 32 bytes ...."
+PATIENCE_S = 180.0
+WOOLWATCH = str(Path(sys.executable).with_name("woolwatch"))
+_TOPICS = ("clicks", "participations", "sightings", "answers", "partials", "deadletters")
+
+
+class Installation:
+    """Config, folders, topics and keys of one test, and the commands on them.
+
+    Parameters
+    ----------
+    folder
+        Holds config, state, tables and logs.
+    kafka, redis
+        The services.
+    prefix
+        Begins every topic, group and key.
+    config
+        Folder of the config; topic names are added to it.
+    partitions
+        Of all topics.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        kafka: KafkaBroker,
+        redis: RedisServer,
+        prefix: str,
+        config: Path,
+        *,
+        partitions: int,
+    ) -> None:
+        self.folder, self.kafka, self.redis = folder, kafka, redis
+        self.config, self.namespace = config, prefix.rstrip("-")
+        self.out, self.state = folder / "out", folder / "state"
+        self._partitions = str(partitions)
+        self._workers: list[subprocess.Popen[bytes]] = []
+        names = "\n".join(f"  {role}: {prefix}{role}" for role in _TOPICS)
+        (config / "topics.yaml").write_text(f"topics:\n{names}\n")
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def run(self, *arguments: str | Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end."""
+        done = subprocess.run(
+            [WOOLWATCH, *map(str, arguments)],
+            env=self._environment(environment),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def load(self, *files: Path) -> None:
+        """Publish recordings."""
+        self.run("load", *files, *self._endpoints())
+
+    def replay(self, *files: Path, out: Path, batch_size: int = 16_384) -> None:
+        """Replay recordings with the same config and key."""
+        self.run("replay", *files, "--config", self.config, "--out", out, "--batch-size", str(batch_size))
+
+    def reconcile(self) -> dict[str, Any]:
+        """The report of reconcile; its exit code must agree with it."""
+        done = self.run("reconcile", *self._endpoints(), "--out", self.out, "--json", check=False)
+        assert done.returncode in (0, 1), done.stderr
+        report: dict[str, Any] = json.loads(done.stdout)
+        assert (done.returncode == 0) == (not report["problems"])
+        return report
+
+    def sightings(self) -> Path:
+        """The sightings log as a Parquet file."""
+        out = self.folder / "sightings.parquet"
+        self.run("sightings", *self._endpoints(), "--state", self.state, "--out", out)
+        return out
+
+    # -- workers -------------------------------------------------------------------------------------------------
+
+    def start_worker(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker; all get the same flags."""
+        log = (self.folder / f"worker-{len(self._workers)}.log").open("wb")
+        with log:
+            worker = subprocess.Popen(
+                [WOOLWATCH, "worker", *self._endpoints(), *self._places()],
+                env=self._environment(environment),
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._workers.append(worker)
+        return worker
+
+    def kill(self, worker: subprocess.Popen[bytes]) -> None:
+        """Kill a worker hard; its children must follow."""
+        worker.kill()
+        worker.wait(PATIENCE_S)
+
+    def stop(self, worker: subprocess.Popen[bytes]) -> int:
+        """Stop a worker politely; returns its exit code."""
+        worker.send_signal(signal.SIGTERM)
+        return worker.wait(PATIENCE_S)
+
+    def wait_until_judged(self, records: int) -> dict[str, Any]:
+        """Wait until the tables account for so many records; the identity must hold all the while."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            report = self.reconcile()
+            assert not report["problems"], report
+            if sum(source["consumed"] for source in report["sources"]) >= records:
+                return report
+            dead = [worker for worker in self._workers if worker.poll() not in (None, 0, -signal.SIGKILL)]
+            assert not dead, self.logs()
+        raise AssertionError(f"not judged in {PATIENCE_S} s: {report}\n{self.logs()}")
+
+    def logs(self) -> str:
+        """The ends of the workers' logs."""
+        return "\n".join(path.read_text()[-3000:] for path in sorted(self.folder.glob("worker-*.log")))
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for worker in self._workers:
+            if worker.poll() is None:
+                self.kill(worker)
+
+    def _endpoints(self) -> Sequence[str | Path]:
+        return (
+            *("--config", self.config),
+            *("--brokers", self.kafka.bootstrap),
+            *("--namespace", self.namespace),
+            *("--partitions", self._partitions),
+        )
+
+    def _places(self) -> Sequence[str | Path]:
+        return ("--redis", self.redis.url, "--out", self.out, "--state", self.state)
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        return {**os.environ, "WOOLWATCH_KEY": KEY, "PYTHONPATH": str(REPOSITORY), **more}

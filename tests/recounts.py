@@ -1,0 +1,172 @@
+"""Second opinions on a run: everything is counted again, in plain Python or SQL, from what was sent and written."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import duckdb
+import orjson
+import redis
+
+from schemas.config import Config
+
+
+def rows_of(folder: Path, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
+    """Rows of a table; none when it has no file."""
+    if not any((folder / table).glob("**/*.parquet")):
+        return []
+    return duckdb.sql(f"select {columns} from read_parquet('{folder}/{table}/**/*.parquet')").fetchall()
+
+
+def same_tables(left: Path, right: Path, *tables: str, columns: str = "*") -> None:
+    """Fail unless both folders hold the same rows, each as often."""
+    for table in tables:
+        ours, theirs = (Counter(map(repr, rows_of(folder, table, columns))) for folder in (left, right))
+        assert ours == theirs, (table, list((ours - theirs).items())[:3], list((theirs - ours).items())[:3])
+
+
+def recount_features(config: Config, sightings: Path, out: Path) -> int:
+    """Count every state feature again from the sightings log and compare with the verdicts; returns the values compared."""
+    want = _features_by_event(config, sightings)
+    names = [name for name, feature in config.features.items() if feature.entity is not None]
+    columns = ", ".join(["topic", "partition", '"offset"', *(f"f_{name}" for name in names)])
+    compared = 0
+    for topic, partition, offset, *values in rows_of(out, "verdicts", columns) + rows_of(out, "late", columns):
+        expected = want.get((topic, partition, offset), {})
+        for name, value in zip(names, values, strict=True):
+            assert value == expected.get(name), (topic, partition, offset, name, value, expected.get(name))
+            compared += 1
+    return compared
+
+
+def _features_by_event(config: Config, sightings: Path) -> dict[tuple[str, int, int], dict[str, float]]:
+    seen: dict[tuple[str, int], dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
+    times: dict[tuple[str, int], list[tuple[str | None, int]]] = defaultdict(list)
+    found: dict[tuple[str, int, int], dict[str, float]] = defaultdict(dict)
+    log = duckdb.sql(
+        f"""select topic, partition, "offset", epoch_ms(ts), event, look_only, kind, entity, members
+        from read_parquet('{sightings}', file_row_number = true) order by file_row_number"""
+    ).fetchall()
+    for topic, partition, offset, ts, event, look_only, kind, entity, members in log:
+        here, answers = (kind, entity), found[topic, partition, offset]
+        for name, feature in config.features.items():
+            if feature.entity == kind:
+                answers[name] = _answer(feature, seen[here], times[here], ts, members)
+        if not look_only:
+            for member, value in members.items():
+                seen[here][member][value] = max(ts, seen[here][member].get(value, ts))
+            times[here].append((event, ts))
+    return {key: {n: v for n, v in values.items() if v is not None} for key, values in found.items()}
+
+
+def _answer(feature: Any, seen: Any, times: Any, ts: int, members: dict[str, int]) -> float | None:
+    since = ts - feature.window_ms if feature.window_ms is not None else -(2**62)
+    if feature.kind == "distinct":
+        own = members.get(feature.distinct) if feature.exclude_self else None
+        return float(sum(at >= since and key != own for key, at in seen[feature.distinct].items()))
+    if feature.kind == "count":
+        return float(sum(at >= since and feature.count in ("*", name) for name, at in times))
+    latest = [at for name, at in times if name == feature.since]
+    return (ts - max(latest)) / 1000 if latest else None
+
+
+def recount_dau(out: Path, *, restate_ms: int) -> int:
+    """Recount DAU, gross and suspect, from the run's own verdicts with SQL; returns the rows compared."""
+    want = duckdb.sql(
+        f"""
+        with verdicts as (select *, date_trunc('day', ts) as day from read_parquet('{out}/verdicts/**/*.parquet')),
+        flagged as (select "user", min(ts) as bad from verdicts where level in ('review', 'block') group by 1),
+        daily as (
+            select day, campaign, 'all' as dim, null as value, "user" from verdicts
+            union select day, null, 'all_campaigns', null, "user" from verdicts
+            union select day, campaign, 'channel', channel, "user" from verdicts
+            union select day, campaign, 'platform', platform, "user" from verdicts
+        )
+        select day::date, campaign, dim, value, count(*),
+            count(*) filter (bad < day + interval 1 day + to_milliseconds({restate_ms}))
+        from daily left join flagged using ("user") group by all
+        """
+    ).fetchall()
+    got = rows_of(out, "metrics/dau", "date, campaign, dim, dim_value, users_gross, users_suspect")
+    assert Counter(got) == Counter(want)
+    assert not [row for row in rows_of(out, "metrics/dau", "users_gross - users_suspect - users_clean") if row[0]]
+    return len(got)
+
+
+def recount_funnel_suspects(out: Path, steps: tuple[str, ...], within_ms: int) -> int:
+    """Recount the funnel's ``all`` window without dimensions by brute force over every user's verdicts."""
+    events: dict[tuple[Any, str], list[tuple[int, str]]] = defaultdict(list)
+    flagged = set()
+    for user, campaign, event, ts, level in rows_of(
+        out, "verdicts", '"user", campaign, event, epoch_ms(ts), level'
+    ):
+        events[campaign, user].append((ts, event))
+        if level in ("review", "block"):
+            flagged.add(user)
+    want: Counter[tuple[Any, int, str]] = Counter()
+    for (campaign, user), mine in events.items():
+        reached = _depth(sorted(mine), steps, within_ms)
+        for step in range(1, reached + 1):
+            want[campaign, step, "gross"] += 1
+            want[campaign, step, "suspect"] += user in flagged
+    rows = rows_of(
+        out, "metrics/funnel", 'campaign, step, users_gross, users_suspect, users_clean, dim, "window"'
+    )
+    got = [row for row in rows if row[5:] == ("all", "all")]
+    for campaign, step, gross, suspect, clean, *_ in got:
+        assert (gross, suspect) == (want[campaign, step, "gross"], want[campaign, step, "suspect"])
+        assert clean == gross - suspect
+    assert sum(row[2] for row in got) == sum(n for (_, _, what), n in want.items() if what == "gross")
+    return len(got)
+
+
+def _depth(events: list[tuple[int, str]], steps: tuple[str, ...], within_ms: int) -> int:
+    best = 0
+    for first, name in events:
+        if name != steps[0]:
+            continue
+        at, depth = first, 1
+        while depth < len(steps):
+            later = [ts for ts, event in events if event == steps[depth] and at < ts <= first + within_ms]
+            if not later:
+                break
+            at, depth = min(later), depth + 1
+        best = max(best, depth)
+    return best
+
+
+def redis_equals_parquet(url: str, namespace: str, out: Path) -> int:
+    """Compare every number of funnels and DAU in Redis with the tables; returns how many."""
+    def part(value: Any) -> str:
+        return "-" if value is None else "%2D" if value == "-" else quote(str(value), safe="")
+
+    want: dict[str, dict[str, dict[str, int]]] = defaultdict(dict)
+    counts = "users_gross, users_suspect, users_clean"
+    for campaign, date, dim, value, *numbers in rows_of(
+        out, "metrics/dau", f"campaign, date, dim, dim_value, {counts}"
+    ):
+        field = f"{date.isoformat()}/{part(dim)}/{part(value)}"
+        want[f"dau:{part(campaign)}"][field] = dict(zip(("gross", "suspect", "clean"), numbers, strict=True))
+    for name, campaign, window, start, dim, value, step, *numbers in rows_of(
+        out,
+        "metrics/funnel",
+        f"""funnel, campaign, "window", strftime(window_start at time zone 'UTC', '%Y-%m-%dT%H:%M:%SZ'),
+        dim, dim_value, step, {counts}""",
+    ):
+        field = f"{start or 'all'}/{part(dim)}/{part(value)}/{step}"
+        key = f"funnel:{part(name)}:{part(campaign)}:{part(window)}"
+        want[key][field] = dict(zip(("gross", "suspect", "clean"), numbers, strict=True))
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        found = {
+            key.partition("}:")[2]: {
+                field: {n: v for n, v in orjson.loads(value).items() if n != "step_name"}
+                for field, value in client.hgetall(key).items()
+            }
+            for kind in ("dau", "funnel")
+            for key in client.scan_iter(f"{{{namespace}}}:{kind}:*", count=1000)
+        }
+    assert found == want
+    return sum(map(len, found.values()))
