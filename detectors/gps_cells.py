@@ -18,7 +18,7 @@ def cells_of(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.u
     Examples
     --------
     >>> [f"{cell:x}" for cell in cells_of(np.array([31.2304, np.nan]), np.array([121.4737, np.nan]))]
-    ['88309a0c91fffff', '0']
+    ['88309959d1fffff', '0']
     """
     cells = np.zeros(len(lat), np.uint64)
     rows = np.flatnonzero(~np.isnan(lat))

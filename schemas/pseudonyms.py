@@ -7,6 +7,7 @@ cache knows the pseudonym by the value's keyed 64-bit hash. Evicting changes not
 from __future__ import annotations
 
 import hashlib
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ _NONE = np.uint64(0)
 
 
 class Pseudonyms:
-    """Makes pseudonyms under one key ring and remembers them.
+    """Makes pseudonyms under one key ring and remembers them; threads may share it.
 
     Parameters
     ----------
@@ -51,6 +52,7 @@ class Pseudonyms:
         self._keys = np.zeros((sets, _WAYS), np.uint64)
         self._values = np.zeros((sets, _WAYS, PSEUDONYM_BYTES), np.uint8)
         self._oldest = np.zeros(sets, np.uint8)
+        self._lock = threading.Lock()
 
     def pseudonym(self, kind: str, value: str) -> str:
         """32 hex digits for one value; an address is made canonical first.
@@ -85,13 +87,15 @@ class Pseudonyms:
         """
         found = np.zeros((len(keys), PSEUDONYM_BYTES), np.uint8)
         missing = np.zeros(len(keys), np.bool_)
-        _look_up(keys, self._keys, self._values, found, missing)
+        with self._lock:
+            _look_up(keys, self._keys, self._values, found, missing)
         places = np.flatnonzero(missing)
         if len(places):
             new_keys, first, index = np.unique(keys[places], return_index=True, return_inverse=True)
             new_values = self._digests(kind, batch, field, rows[places[first]])
             found[places] = new_values[index]
-            _remember(new_keys, new_values, self._keys, self._values, self._oldest)
+            with self._lock:
+                _remember(new_keys, new_values, self._keys, self._values, self._oldest)
         return found
 
     def _digests(

@@ -22,7 +22,7 @@ PLAIN = {"event_id": "e", "event": "click", "ts": 1_760_000_000_000, "user_id": 
 
 
 def batch_of(rows: Sequence[Mapping[str, object]], attributes: tuple[str, ...] = ()) -> EventBatch:
-    raw = [json.dumps(PLAIN | row).encode() for row in rows]
+    raw = [json.dumps({**PLAIN, **row}).encode() for row in rows]
     return decode_json(
         raw,
         topic="clicks",

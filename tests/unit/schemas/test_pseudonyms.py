@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -84,3 +85,18 @@ def test_no_rows_give_no_pseudonyms() -> None:
     batch = batch_of(["a"])
     none = np.zeros(0, np.int64)
     assert Pseudonyms(RING).columns(USER, none.astype(np.uint64), batch, "user_id", none).shape == (0, 16)
+
+
+def test_threads_may_share_the_cache() -> None:
+    pseudonyms = Pseudonyms(RING, 64)
+    names: list[str | None] = [f"d{number}" for number in range(300)]
+    batch = batch_of(names)
+    wanted = [expected(DEVICE, name or "") for name in names]
+
+    def work(seed: int) -> bool:
+        rng = np.random.default_rng(seed)
+        rows = [rng.permutation(300) for _ in range(40)]
+        return all(devices_of(pseudonyms, batch, some) == [wanted[row] for row in some] for some in rows)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(work, range(4)))
