@@ -1,7 +1,8 @@
 """Partial counts on their way from a judge to the rollup: absolute values, so a repeated one changes nothing.
 
-A block is everything that one judge partition knows of one metric in one window of one campaign. It replaces the
-block of the same key from the same source when its turn is newer.
+A block is everything that one judge partition knows of one metric in one window of one campaign. It replaces
+the block of the same key from the same source when its turn is newer. Its rows are msgpack of one of the
+three Structs below; a block whose rows are empty says that the source counts nothing under that key any more.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from __future__ import annotations
 import msgspec
 
 FUNNEL, DAU, EVENTS = "funnel", "dau", "events"
+ONE_CAMPAIGN, ALL_CAMPAIGNS = "campaign", "all_campaigns"
+"""Scopes; the second is also the name of its only dimension."""
+TOTAL = "all"
+"""The dimension that everybody is in."""
 
 
 class BlockKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What is counted. ``start_ms`` None: the window is ``all``. ``campaign`` None: events without one.
 
-    ``scope`` is ``campaign`` for a campaign's own numbers and ``all_campaigns`` for the product's total.
+    ``name`` is the funnel's name, the event's name for events, empty for DAU. The start of a day of DAU is
+    the midnight of its date in UTC, also where the campaign's dates follow another time zone. ``scope`` is
+    ``campaign`` for a campaign's own numbers and ``all_campaigns`` for the product's total.
     """
 
     metric: str
@@ -26,9 +33,79 @@ class BlockKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Absolute counts of one source under one key, as of a turn. ``rows`` is msgpack, its shape fixed by the metric."""
+    """Absolute counts of one source under one key, as of a turn; ``rows`` is of the metric's shape."""
 
     key: BlockKey
     source: int
     turn: int
     rows: bytes
+
+
+class DauRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """Rows (dim, dim_value, gross, suspect)."""
+
+    rows: list[tuple[str, str | None, int, int]]
+
+
+class FunnelRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """Names of the steps, and rows (dim, dim_value, gross by step, suspect by step)."""
+
+    steps: tuple[str, ...]
+    rows: list[tuple[str, str | None, list[int], list[int]]]
+
+
+class EventRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """Minutes of one hour as little-endian columns, n rows ordered by minute, then channel.
+
+    Parameters
+    ----------
+    channels
+        Names that ``channel`` numbers; None is events without one.
+    minute, channel
+        uint8[n], minute of the hour; uint16[n], index into ``channels``.
+    numbers
+        int64[5, n]: count, amount_minor sum, events with an amount, cost_minor sum, events with a cost.
+        Sums stop at 2^63 - 1.
+    histogram_row, bucket, bucket_count
+        uint32[h], uint16[h], int64[h]: how many dwell times of a row fell into a bucket
+        (:mod:`metrics.quantiles`), ordered by row, then bucket.
+    """
+
+    channels: list[str | None]
+    minute: bytes
+    channel: bytes
+    numbers: bytes
+    histogram_row: bytes
+    bucket: bytes
+    bucket_count: bytes
+
+
+Rows = DauRows | FunnelRows | EventRows
+
+_SHAPES: dict[str, type[Rows]] = {DAU: DauRows, FUNNEL: FunnelRows, EVENTS: EventRows}
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def encode_rows(rows: Rows) -> bytes:
+    """Pack the rows of a block."""
+    return _ENCODER.encode(rows)
+
+
+def empty_rows(metric: str) -> bytes:
+    """Rows of a block that counts nothing any more."""
+    if metric == DAU:
+        return encode_rows(DauRows([]))
+    if metric == FUNNEL:
+        return encode_rows(FunnelRows((), []))
+    return encode_rows(EventRows([], b"", b"", b"", b"", b"", b""))
+
+
+def decode_rows(block: Block) -> Rows:
+    """Unpack the rows of a block.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        The bytes are not what the block's metric says.
+    """
+    return msgspec.msgpack.decode(block.rows, type=_SHAPES[block.key.metric])

@@ -1,0 +1,125 @@
+"""Distinct users per key, gross and suspect: the tables of :mod:`metrics.members` and their upkeep."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrics.hash_index import SMALLEST, grown, new_index, power_of_two
+from metrics.members import BLOCKS, KEYS, LINKS, Members, find_users, keys_of_block, new_members
+from metrics.members_rebuild import copy_keys, copy_users, reindex_members, restore_flags
+
+
+class DistinctUsers:
+    """Owner of :class:`Members`; grows them, forgets what is over, finds what changed."""
+
+    def __init__(self, definitions: NDArray[np.void], restate_ms: int) -> None:
+        self.members = new_members(np.full(4, SMALLEST), definitions, restate_ms)
+
+    @property
+    def capacities(self) -> NDArray[np.int64]:
+        """Rows that each table has room for."""
+        m = self.members
+        return np.array([len(m.users), len(m.links), len(m.keys), len(m.blocks)])
+
+    def find_users(self, user_keys: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """Row of each user, a new one for a new user; valid until :meth:`forget`."""
+        rows = np.empty(len(user_keys), np.int32)
+        at = find_users(self.members, user_keys, rows, 0)
+        while at < len(rows):
+            self.grow(users=len(rows) - at)
+            at = find_users(self.members, user_keys, rows, at)
+        return rows
+
+    def grow(self, *, users: int = 0, links: int = 0, keys: int = 0, blocks: int = 0) -> None:
+        """Make room for so many more rows; rows keep their places."""
+        wanted = self.members.used + np.array((users, links, keys, blocks))
+        capacities = self.capacities
+        while np.any(wanted > capacities):
+            capacities = np.where(wanted > capacities, 2 * capacities, capacities)
+        self._resize(capacities)
+
+    def forget(self, watermark_ms: int) -> bool:
+        """Make room by dropping what can no longer change, if a table is nearly full; rows of users may move.
+
+        Returns
+        -------
+        bool
+            Whether rows of users and keys are other ones now.
+        """
+        m, capacities = self.members, self.capacities
+        if not np.any(4 * m.used > 3 * capacities):
+            return False
+        over = (m.blocks["closes_ms"] <= watermark_ms)[m.keys["block"][: m.used[KEYS]]]
+        worthwhile = 4 * int(m.keys["gross"][: m.used[KEYS]][over].sum()) > int(m.used[LINKS])
+        if worthwhile:
+            keep = np.ones(m.used[KEYS], np.bool_)
+            self.rebuild(m, before_definitions=None, keep=keep, watermark_ms=watermark_ms)
+        self._resize(np.where(2 * self.members.used > capacities, 2 * capacities, capacities))
+        return worthwhile
+
+    def rebuild(
+        self,
+        before: Members,
+        *,
+        before_definitions: NDArray[np.int32] | None,
+        keep: NDArray[np.bool_],
+        watermark_ms: int,
+    ) -> None:
+        """Fill fresh tables from others, which need no indexes, leaving out what is over.
+
+        Parameters
+        ----------
+        before
+            The other tables.
+        before_definitions
+            For each definition of the other tables its number here, -1 where it is gone; None: they are the
+            same.
+        keep
+            bool[keys of before]: whether a key is wanted.
+        watermark_ms
+            What lies below can no longer change.
+        """
+        same = np.arange(len(before.definitions), dtype=np.int32)
+        numbers = same if before_definitions is None else before_definitions
+        sizes = (len(before.users), len(before.links), len(before.keys), len(before.blocks))
+        capacities = np.array([power_of_two(size) for size in sizes])
+        fresh = new_members(capacities, self.members.definitions, int(self.members.restate_ms[0]))
+        key_map = np.full(before.used[KEYS], -1, np.int32)
+        copy_keys(before, fresh, numbers, keep, watermark_ms, key_map)
+        copy_users(before, fresh, key_map)
+        restore_flags(before, fresh, key_map)
+        self.members = fresh
+
+    def changed_blocks(self) -> NDArray[np.int64]:
+        """Rows of the blocks that changed since they were published."""
+        return np.flatnonzero(self.members.blocks["dirty"][: self.members.used[BLOCKS]])
+
+    def published(self, blocks: NDArray[np.int64]) -> None:
+        """Say that these blocks were handed over as they are."""
+        self.members.blocks["dirty"][blocks] = 0
+
+    def keys_of(self, block: int) -> NDArray[np.int64]:
+        """Rows of the keys of a block, in no order; a funnel's stand for its first step."""
+        return keys_of_block(self.members, block)
+
+    def _resize(self, capacities: NDArray[np.int64]) -> None:
+        m = self.members
+        users, links, keys, blocks = (int(capacity) for capacity in capacities)
+        self.members = m._replace(
+            users=grown(m.users, users),
+            user_index=m.user_index if users == len(m.users) else new_index(users),
+            links=grown(m.links, links),
+            pairs=m.pairs if links == len(m.links) else np.zeros(2 * links, np.uint64),
+            keys=grown(m.keys, keys),
+            key_index=m.key_index if keys == len(m.keys) else new_index(keys),
+            blocks=grown(m.blocks, blocks),
+            block_index=m.block_index if blocks == len(m.blocks) else new_index(blocks),
+        )
+        reindex_members(
+            self.members,
+            users != len(m.users),
+            links != len(m.links),
+            keys != len(m.keys),
+            blocks != len(m.blocks),
+        )

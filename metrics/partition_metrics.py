@@ -1,0 +1,237 @@
+"""The counts of one judge partition: funnels, DAU and events per minute, as blocks for the rollup.
+
+Pure: counts are a function of the judged rows and the config, in any cut; what is not rows (the watermark)
+only decides what may be forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrics.block_rows import (
+    block_order,
+    event_block_key,
+    event_block_rows,
+    users_block_key,
+    users_block_rows,
+)
+from metrics.columns import field_keys, name_reader
+from metrics.dau import DailyUsers
+from metrics.definitions import CAMPAIGN_FIELD, CHANNEL_FIELD, EVENT_FIELD, make_metric_plan
+from metrics.dimensions import Cells
+from metrics.distinct_users import DistinctUsers
+from metrics.event_counts import EventCounts
+from metrics.event_tables import HOURS, EventColumns
+from metrics.funnel import MOST_EVENTS, FunnelCounter
+from metrics.members import BEFORE_ALL_MS, BLOCKS, mark_all_bad
+from metrics.names import Names
+from metrics.partition_state import restore_state, take_state
+from schemas.config import Config
+from schemas.events import INTEGER_FIELDS, EventBatch
+from schemas.keys import KeyRing
+from schemas.partials import Block, BlockKey, empty_rows
+from schemas.verdicts import REVIEW
+
+
+class PartitionMetrics:
+    """Counts judged rows and hands over what changed.
+
+    Parameters
+    ----------
+    config
+        What is counted, and by what.
+    ring
+        For hashing the values of dimensions; must be the same for as long as the state lives.
+    source
+        Number of the judge partition, as blocks carry it.
+    most_events
+        Starts, and as many later steps, that a funnel takes of a user in one campaign in a span of ``within``
+        + ``lateness``.
+    """
+
+    def __init__(self, config: Config, ring: KeyRing, *, source: int, most_events: int = MOST_EVENTS) -> None:
+        self.plan = make_metric_plan(config)
+        self.source = source
+        self.turn = -1
+        self.watermark_ms = int(BEFORE_ALL_MS)
+        self.zones = {name: campaign.timezone for name, campaign in config.campaigns.items()}
+        self.names: dict[str, Names] = {field: Names() for field in self.plan.fields}
+        self.cells = Cells(self.plan.dims)
+        self.users = DistinctUsers(self.plan.definition_table(), self.plan.restate_ms)
+        self.days = DailyUsers(self.plan, self.zones)
+        self.funnels = tuple(
+            FunnelCounter(funnel, self.plan.lateness_ms, most_events=most_events)
+            for funnel in self.plan.funnels
+        )
+        self.counts = EventCounts()
+        self.since_turn = dict.fromkeys((definition.identity for definition in self.plan.definitions), 0)
+        """Turn from which on each definition counts, by identity."""
+        self.retired: tuple[BlockKey, ...] = ()
+        """Blocks of definitions that are gone, not yet published as empty."""
+        self._ring = ring
+
+    @property
+    def ignored_step_events(self) -> int:
+        """Step events beyond a user's limit: a funnel may miss what they would have reached."""
+        return sum(funnel.ignored for funnel in self.funnels)
+
+    @property
+    def outdated_events(self) -> int:
+        """Events below an earlier watermark whose hour was over: missing in the counts per minute."""
+        return self.counts.outdated
+
+    def update(
+        self,
+        batch: EventBatch,
+        rows: NDArray[np.int64],
+        user_keys: NDArray[np.uint64],
+        levels: NDArray[np.uint8],
+        *,
+        turn: int,
+        watermark_ms: int,
+    ) -> None:
+        """Count the rows of one turn.
+
+        Parameters
+        ----------
+        batch
+            The events.
+        rows
+            int64[m]: those that were judged and not late, in judged order.
+        user_keys, levels
+            uint64[m], uint8[m]: keyed hash of the user and level of the verdict of each of them.
+        turn
+            Number of the turn.
+        watermark_ms
+            The promise that no row of a later turn lies below it: the lowest watermark of all sources after
+            this turn, those included that are idle or never had an event.
+        """
+        self.turn = turn
+        if len(rows):
+            self._count(batch, rows, np.array(user_keys, np.uint64), levels >= REVIEW)
+        self.watermark_ms = max(self.watermark_ms, watermark_ms)
+        if self.users.forget(self.watermark_ms):
+            self.days.forget()
+        self.counts.forget(self.watermark_ms)
+
+    def changed_blocks(self, turn: int) -> list[Block]:
+        """Absolute values of all blocks that changed since the last call, as of ``turn``.
+
+        The order depends on their keys alone. What is handed over counts as published: a snapshot must not
+        become durable before the blocks of all calls before it are.
+        """
+        blocks = self._blocks(turn, self.users.changed_blocks(), self.counts.changed_blocks())
+        kept = {block.key for block in blocks}
+        blocks += [
+            Block(key, self.source, turn, empty_rows(key.metric)) for key in self.retired if key not in kept
+        ]
+        self.users.published(self.users.changed_blocks())
+        self.counts.published(self.counts.changed_blocks())
+        self.retired = ()
+        return sorted(blocks, key=lambda block: block_order(block.key))
+
+    def all_blocks(self) -> list[Block]:
+        """Absolute values of all blocks that are still held: those that are not both over and published."""
+        users = np.arange(self.users.members.used[BLOCKS])
+        hours = np.arange(self.counts.tables.used[HOURS])
+        return sorted(self._blocks(self.turn, users, hours), key=lambda block: block_order(block.key))
+
+    def snapshot(self) -> dict[str, NDArray[Any] | bytes]:
+        """The whole state as flat arrays and bytes, which blocks wait to be published included."""
+        return take_state(self)
+
+    def restore(self, state: Mapping[str, NDArray[Any] | bytes]) -> None:
+        """Take up a snapshot, perhaps of another config; only right after construction.
+
+        Definitions that stayed keep their counts, new ones start empty, and blocks of those that are gone are
+        handed over as empty by the next :meth:`changed_blocks`.
+
+        Raises
+        ------
+        StateError
+            The snapshot is of an unknown version.
+        """
+        restore_state(self, state)
+
+    def _count(
+        self,
+        batch: EventBatch,
+        rows: NDArray[np.int64],
+        user_keys: NDArray[np.uint64],
+        bad: NDArray[np.bool_],
+    ) -> None:
+        numbers = {field: self._numbers(batch, rows, field) for field in self.plan.fields}
+        integers = {name: batch.integers[i][rows] for i, name in enumerate(INTEGER_FIELDS)}
+        ts_ms = integers["ts"]
+        cells = self.cells.number(np.stack([numbers[f] for f in (CAMPAIGN_FIELD, *self.plan.dims)]))
+        user_rows = self.users.find_users(user_keys)
+        mark_all_bad(self.users.members, user_rows, ts_ms, bad)
+        self.days.count(
+            self.users,
+            self.cells.table,
+            rows=user_rows,
+            row_cells=cells,
+            ts_ms=ts_ms,
+            campaigns=self._zoned(numbers[CAMPAIGN_FIELD]),
+            watermark_ms=self.watermark_ms,
+        )
+        for funnel in self.funnels:
+            funnel.count(
+                self.users,
+                self.cells.table,
+                rows=user_rows,
+                user_keys=user_keys,
+                kinds=funnel.kinds(numbers[EVENT_FIELD], self.names[EVENT_FIELD].names),
+                row_cells=cells,
+                ts_ms=ts_ms,
+                watermark_ms=self.watermark_ms,
+            )
+        self.counts.count(
+            EventColumns(
+                ts_ms=ts_ms,
+                campaign=numbers[CAMPAIGN_FIELD],
+                channel=numbers[CHANNEL_FIELD],
+                event=numbers[EVENT_FIELD],
+                dwell_ms=integers["dwell_ms"],
+                amount_minor=integers["amount_minor"],
+                cost_minor=integers["cost_minor"],
+            ),
+            self.watermark_ms,
+        )
+
+    def _numbers(self, batch: EventBatch, rows: NDArray[np.int64], field: str) -> NDArray[np.int32]:
+        name_of: Callable[[int], str] = name_reader(batch, rows, field)
+        return self.names[field].number(field_keys(batch, rows, field, self._ring), name_of)
+
+    def _zoned(self, campaigns: NDArray[np.int32]) -> dict[str, NDArray[np.bool_]]:
+        """Which events are of each campaign with a clock of its own; campaigns without any are left out."""
+        known = self.names[CAMPAIGN_FIELD]
+        chosen = {name: campaigns == known.known(name) for name in self.days.zoned_campaigns}
+        return {name: events for name, events in chosen.items() if events.any()}
+
+    def _blocks(self, turn: int, users: NDArray[np.int64], hours: NDArray[np.int64]) -> list[Block]:
+        names, source = self.names, self.source
+        campaigns = names[CAMPAIGN_FIELD].names
+        found = [
+            Block(
+                users_block_key(self.plan.groups, campaigns, self.users.members.blocks[block]),
+                source,
+                turn,
+                users_block_rows(self.plan, self.users, names, block),
+            )
+            for block in users.tolist()
+        ]
+        found += [
+            Block(
+                event_block_key(self.counts, names, hour),
+                source,
+                turn,
+                event_block_rows(self.counts, names, hour),
+            )
+            for hour in hours.tolist()
+        ]
+        return found

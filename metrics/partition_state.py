@@ -1,0 +1,201 @@
+"""Snapshots of :class:`metrics.partition_metrics.PartitionMetrics`, also for another config to take up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from metrics.block_rows import users_block_key
+from metrics.definitions import CAMPAIGN_FIELD, DEFINITION, is_campaign_date
+from metrics.event_tables import BUCKET, BUCKETS, HOUR, HOURS, MINUTE, MINUTES, OUTDATED, EventTables
+from metrics.funnel_chains import STEP_EVENT
+from metrics.funnel_slabs import SLAB
+from metrics.hash_index import new_index
+from metrics.members import BLOCK, BLOCKS, KEY, KEYS, LINK, LINKS, USER, USERS, Members
+from schemas.errors import StateError
+from schemas.partials import BlockKey
+
+if TYPE_CHECKING:
+    from metrics.partition_metrics import PartitionMetrics
+
+VERSION = 1
+
+State = Mapping[str, NDArray[Any] | bytes]
+
+
+class _FunnelMeta(msgspec.Struct):
+    identity: str
+    ignored: int
+
+
+class _Meta(msgspec.Struct):
+    """What is not a column. ``definitions`` are identities, ``names`` the values of each field by number."""
+
+    version: int
+    turn: int
+    watermark_ms: int
+    restate_ms: int
+    outdated: int
+    definitions: list[str]
+    groups: list[tuple[str, str, str, str]]
+    dims: list[str]
+    zones: dict[str, str]
+    names: dict[str, list[str | None]]
+    funnels: list[_FunnelMeta]
+    since_turn: dict[str, int]
+    retired: list[BlockKey]
+
+
+def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
+    """Copy the state; see :meth:`PartitionMetrics.snapshot`."""
+    m, t = metrics.users.members, metrics.counts.tables
+    names = {field: held.snapshot() for field, held in metrics.names.items()}
+    meta = _Meta(
+        version=VERSION,
+        turn=metrics.turn,
+        watermark_ms=metrics.watermark_ms,
+        restate_ms=metrics.plan.restate_ms,
+        outdated=metrics.counts.outdated,
+        definitions=[definition.identity for definition in metrics.plan.definitions],
+        groups=list(metrics.plan.groups),
+        dims=list(metrics.plan.dims),
+        zones=metrics.zones,
+        names={field: held[0] for field, held in names.items()},
+        funnels=[_FunnelMeta(funnel.plan.identity, funnel.ignored) for funnel in metrics.funnels],
+        since_turn=metrics.since_turn,
+        retired=list(metrics.retired),
+    )
+    state: dict[str, NDArray[Any] | bytes] = {
+        "meta": msgspec.msgpack.encode(meta),
+        "definitions": m.definitions.tobytes(),
+        "users": m.users[: m.used[USERS]].tobytes(),
+        "links": m.links[: m.used[LINKS]].tobytes(),
+        "keys": m.keys[: m.used[KEYS]].tobytes(),
+        "blocks": m.blocks[: m.used[BLOCKS]].tobytes(),
+        "cells": metrics.cells.snapshot(),
+        "minutes": t.minutes[: t.used[MINUTES]].tobytes(),
+        "hours": t.hours[: t.used[HOURS]].tobytes(),
+        "buckets": t.buckets[: t.used[BUCKETS]].tobytes(),
+    }
+    for field, (_, hashes, numbers) in names.items():
+        state[f"hashes.{field}"], state[f"numbers.{field}"] = hashes, numbers
+    for number, funnel in enumerate(metrics.funnels):
+        for part, rows in funnel.snapshot(metrics.watermark_ms).items():
+            state[f"funnel.{number}.{part}"] = rows.tobytes()
+    return state
+
+
+def restore_state(metrics: PartitionMetrics, state: State) -> None:
+    """Take up a copy; see :meth:`PartitionMetrics.restore`."""
+    meta = _decoded_meta(state)
+    metrics.turn, metrics.watermark_ms = meta.turn, meta.watermark_ms
+    for field, names in meta.names.items():
+        if field in metrics.names:
+            hashes, numbers = np.asarray(state[f"hashes.{field}"]), np.asarray(state[f"numbers.{field}"])
+            metrics.names[field].restore(names, hashes, numbers)
+    metrics.cells.restore(np.asarray(state["cells"]), tuple(meta.dims))
+    identities = [definition.identity for definition in metrics.plan.definitions]
+    metrics.since_turn = {one: meta.since_turn.get(one, meta.turn + 1) for one in identities}
+    _restore_users(metrics, meta, state)
+    _restore_funnels(metrics, meta, state)
+    _restore_counts(metrics, meta, state)
+
+
+def _decoded_meta(state: State) -> _Meta:
+    try:
+        meta = msgspec.msgpack.decode(bytes(state["meta"]), type=_Meta)
+    except (KeyError, msgspec.DecodeError) as error:
+        raise StateError("the counts of a checkpoint cannot be read by this version") from error
+    if meta.version != VERSION:
+        raise StateError(f"the counts of a checkpoint are of version {meta.version}: expected {VERSION}")
+    return meta
+
+
+def _restore_users(metrics: PartitionMetrics, meta: _Meta, state: State) -> None:
+    before = _members_of(state)
+    identities = [definition.identity for definition in metrics.plan.definitions]
+    numbers = [identities.index(one) if one in identities else -1 for one in meta.definitions]
+    metrics.users.rebuild(
+        before,
+        before_definitions=np.array(numbers, np.int32),
+        keep=~_on_other_clocks(metrics, meta, before),
+        watermark_ms=meta.watermark_ms,
+    )
+    settings = (meta.definitions, meta.restate_ms, meta.zones)
+    metrics.retired = tuple(meta.retired)
+    if settings != (identities, metrics.plan.restate_ms, metrics.zones):
+        metrics.users.members.blocks["dirty"] = 1
+        metrics.retired += _gone(metrics, meta, before)
+
+
+def _members_of(state: State) -> Members:
+    """Tables as they were, without indexes."""
+    users, links = _rows(state, "users", USER), _rows(state, "links", LINK)
+    keys, blocks = _rows(state, "keys", KEY), _rows(state, "blocks", BLOCK)
+    return Members(
+        users=users,
+        user_index=new_index(1),
+        links=links,
+        pairs=np.zeros(2, np.uint64),
+        keys=keys,
+        key_index=new_index(1),
+        blocks=blocks,
+        block_index=new_index(1),
+        used=np.array([len(users), len(links), len(keys), len(blocks)], np.int64),
+        definitions=_rows(state, "definitions", DEFINITION),
+        restate_ms=np.zeros(1, np.int64),
+    )
+
+
+def _on_other_clocks(metrics: PartitionMetrics, meta: _Meta, before: Members) -> NDArray[np.bool_]:
+    """Which keys are dates of campaigns whose time zone is another one now."""
+    moved = {
+        name
+        for name in {*meta.zones, *metrics.zones}
+        if meta.zones.get(name, "UTC") != metrics.zones.get(name, "UTC")
+    }
+    campaigns = [i for i, name in enumerate(meta.names[CAMPAIGN_FIELD]) if name in moved]
+    dates = [i for i, identity in enumerate(meta.definitions) if is_campaign_date(identity)]
+    return np.isin(before.keys["definition"], dates) & np.isin(before.keys["campaign"], campaigns)
+
+
+def _gone(metrics: PartitionMetrics, meta: _Meta, before: Members) -> tuple[BlockKey, ...]:
+    """Blocks that could still change but that nothing defines any more."""
+    m, names = metrics.users.members, meta.names[CAMPAIGN_FIELD]
+    held = {users_block_key(metrics.plan.groups, names, row) for row in m.blocks[: m.used[BLOCKS]]}
+    open_blocks = before.blocks[
+        (before.blocks["closes_ms"] > meta.watermark_ms) | (before.blocks["dirty"] != 0)
+    ]
+    keys = (users_block_key(meta.groups, names, row) for row in open_blocks)
+    return tuple(key for key in keys if key not in held)
+
+
+def _restore_funnels(metrics: PartitionMetrics, meta: _Meta, state: State) -> None:
+    kept = {funnel.identity: number for number, funnel in enumerate(meta.funnels)}
+    for funnel in metrics.funnels:
+        number = kept.get(funnel.plan.identity)
+        if number is not None:
+            funnel.restore(
+                _rows(state, f"funnel.{number}.slabs", SLAB),
+                _rows(state, f"funnel.{number}.arena", STEP_EVENT),
+                ignored=meta.funnels[number].ignored,
+                watermark_ms=meta.watermark_ms,
+            )
+
+
+def _restore_counts(metrics: PartitionMetrics, meta: _Meta, state: State) -> None:
+    minutes, hours = _rows(state, "minutes", MINUTE), _rows(state, "hours", HOUR)
+    buckets = _rows(state, "buckets", BUCKET)
+    used = np.zeros(4, np.int64)
+    used[[MINUTES, HOURS, BUCKETS, OUTDATED]] = len(minutes), len(hours), len(buckets), meta.outdated
+    index = new_index(1)
+    before = EventTables(minutes, index, hours, index, buckets, index, used)
+    metrics.counts.rebuild(before, meta.watermark_ms)
+
+
+def _rows(state: State, name: str, dtype: np.dtype[np.void]) -> NDArray[np.void]:
+    return np.frombuffer(bytes(state[name]), dtype).copy()

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metrics.quantiles import BOUNDARIES, bucket_middles, bucket_of
+from metrics.rollup import Rollup
+from schemas.metric_tables import METRIC_SCHEMAS
+from schemas.partials import (
+    Block,
+    BlockKey,
+    DauRows,
+    EventRows,
+    FunnelRows,
+    Rows,
+    empty_rows,
+    encode_rows,
+)
+
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+BEGIN_MS = 1_704_067_200_000
+DAY = BlockKey("dau", "", "1d", BEGIN_MS, "campaign", None)
+TOTAL = BlockKey("dau", "", "1d", BEGIN_MS, "all_campaigns", None)
+FUNNEL = BlockKey("funnel", "buy", "all", None, "campaign", "c")
+HOUR = BlockKey("events", "look", "1h", BEGIN_MS, "campaign", "c")
+
+
+def block(key: BlockKey, rows: Rows, *, source: int = 0, turn: int = 0) -> Block:
+    return Block(key, source, turn, encode_rows(rows))
+
+
+def hour_rows(rows: Sequence[tuple[int, str | None, tuple[int, ...], dict[int, int]]]) -> EventRows:
+    channels = sorted({row[1] for row in rows}, key=str)
+    histogram = [(i, b, n) for i, row in enumerate(rows) for b, n in sorted(row[3].items())]
+    at, buckets, counts = np.array(histogram).reshape(-1, 3).T
+    return EventRows(
+        channels=channels,
+        minute=bytes(row[0] for row in rows),
+        channel=np.array([channels.index(row[1]) for row in rows], "<u2").tobytes(),
+        numbers=np.array([row[2] for row in rows], "<i8").T.tobytes(),
+        histogram_row=at.astype("<u4").tobytes(),
+        bucket=buckets.astype("<u2").tobytes(),
+        bucket_count=counts.astype("<i8").tobytes(),
+    )
+
+
+def test_sources_are_added_in_whatever_order_they_come() -> None:
+    blocks = [
+        block(DAY, DauRows([("all", None, 5, 1), ("channel", "b", 5, 1)]), source=0, turn=9),
+        block(DAY, DauRows([("all", None, 3, 3), ("channel", None, 1, 1), ("channel", "a", 2, 2)]), source=1),
+        block(DAY, DauRows([("all", None, 4, 1)]), source=0, turn=2),
+        block(TOTAL, DauRows([("all_campaigns", None, 8, 4)]), source=1),
+    ]
+    tables = []
+    for order in itertools.permutations(blocks):
+        rollup = Rollup()
+        for one in order:
+            rollup.put(one)
+        tables.append(rollup.table("dau"))
+    assert all(table.equals(tables[0]) for table in tables)
+    same: dict[str, Any] = {"date": date(2024, 1, 1), "campaign": None, "error": 0.0}
+    rows = [
+        ("all_campaigns", None, 8, 4),
+        ("all", None, 8, 4),
+        ("channel", None, 1, 1),
+        ("channel", "a", 2, 2),
+        ("channel", "b", 5, 1),
+    ]
+    assert tables[0].to_pylist() == [
+        same
+        | {
+            "dim": dim,
+            "dim_value": value,
+            "users_gross": gross,
+            "users_suspect": bad,
+            "users_clean": gross - bad,
+        }
+        for dim, value, gross, bad in rows
+    ]
+
+
+def test_an_older_turn_is_refused_and_an_equal_one_replaces() -> None:
+    rollup = Rollup()
+    assert rollup.put(block(DAY, DauRows([("all", None, 5, 1)]), turn=3))
+    assert not rollup.put(block(DAY, DauRows([("all", None, 4, 0)]), turn=2))
+    assert rollup.put(block(DAY, DauRows([("all", None, 6, 2)]), turn=3))
+    assert rollup.put(block(DAY, DauRows([("all", None, 1, 1)]), turn=0, source=1))
+    assert rollup.merged(DAY).column("users_gross").to_pylist() == [7]
+
+
+def test_funnels_have_a_row_for_every_step() -> None:
+    rollup = Rollup()
+    steps = ("look", "buy")
+    rollup.put(
+        block(FUNNEL, FunnelRows(steps, [("all", None, [5, 2], [1, 0]), ("channel", "x", [5, 2], [1, 0])]))
+    )
+    rollup.put(block(FUNNEL, FunnelRows(steps, [("all", None, [1, 0], [1, 0])]), source=4))
+    day = BlockKey("funnel", "buy", "1d", BEGIN_MS, "campaign", "c")
+    rollup.put(block(day, FunnelRows(steps, [("all", None, [1, 0], [0, 0])])))
+    table = rollup.table("funnel")
+    assert table.schema == METRIC_SCHEMAS["funnel"]
+    found = table.select(
+        ["window", "window_start", "dim", "dim_value", "step", "step_name", "users_gross", "users_clean"]
+    )
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    assert [tuple(row.values()) for row in found.to_pylist()] == [
+        ("1d", start, "all", None, 1, "look", 1, 1),
+        ("1d", start, "all", None, 2, "buy", 0, 0),
+        ("all", None, "all", None, 1, "look", 6, 4),
+        ("all", None, "all", None, 2, "buy", 2, 2),
+        ("all", None, "channel", "x", 1, "look", 5, 4),
+        ("all", None, "channel", "x", 2, "buy", 2, 2),
+    ]
+
+
+def test_the_newest_turn_says_which_steps_a_funnel_has() -> None:
+    rollup = Rollup()
+    rollup.put(
+        block(FUNNEL, FunnelRows(("look", "pay", "buy"), [("all", None, [9, 9, 9], [0, 0, 0])]), turn=4)
+    )
+    rollup.put(block(FUNNEL, FunnelRows(("look", "buy"), [("all", None, [2, 1], [0, 0])]), turn=5, source=1))
+    assert rollup.merged(FUNNEL).column("step_name").to_pylist() == ["look", "buy"]
+
+
+def test_minutes_are_added_and_quantiles_made_of_all_sources() -> None:
+    dwell = {0: [10, 20, 30, 5_000], 1: [40, 7_000_000]}
+    rollup = Rollup()
+    for source, values in dwell.items():
+        buckets: dict[int, int] = {}
+        for value in values:
+            bucket = bucket_of(BOUNDARIES, value)
+            buckets[bucket] = buckets.get(bucket, 0) + 1
+        rows = [(7, "x", (len(values), 100, 2, 3, 1), buckets), (59, None, (1, 0, 0, 0, 0), {})]
+        rollup.put(block(HOUR, hour_rows(rows), source=source))
+    middles = [bucket_middles(np.array([bucket_of(BOUNDARIES, v)]))[0] for v in (30, 7_000_000)]
+    same = {"campaign": "c", "event": "look"}
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    assert rollup.table("events").to_pylist() == [
+        same
+        | {"window_start": at.replace(minute=7), "channel": "x", "count": 6, "dwell_count": 6}
+        | {"dwell_p50": middles[0], "dwell_p90": middles[1], "dwell_p99": middles[1]}
+        | {"amount_minor_sum": 200, "cost_minor_sum": 6},
+        same
+        | {"window_start": at.replace(minute=59), "channel": None, "count": 2, "dwell_count": 0}
+        | {"dwell_p50": None, "dwell_p90": None, "dwell_p99": None}
+        | {"amount_minor_sum": 0, "cost_minor_sum": 0},
+    ]
+
+
+def test_sums_of_sources_stop_at_the_largest_number() -> None:
+    rollup = Rollup()
+    for source in range(3):
+        rollup.put(block(HOUR, hour_rows([(0, None, (1, 2**62, 1, 2**63 - 1, 1), {})]), source=source))
+    row = rollup.merged(HOUR).to_pylist()[0]
+    assert (row["count"], row["amount_minor_sum"], row["cost_minor_sum"]) == (3, 2**63 - 1, 2**63 - 1)
+
+
+def test_changed_keys_are_reported_once_with_the_rows_that_went() -> None:
+    rollup = Rollup()
+    rollup.put(block(DAY, DauRows([("all", None, 5, 1), ("channel", "x", 5, 1)])))
+    rollup.put(block(FUNNEL, FunnelRows(("look",), [("all", None, [5], [1])])))
+    assert rollup.changed_keys() == [DAY, FUNNEL]
+    assert [rollup.merged(key).num_rows for key in (DAY, FUNNEL)] == [2, 1]
+    assert rollup.changed_keys() == []
+    rollup.put(block(DAY, DauRows([("all", None, 5, 1), ("channel", "x", 5, 1)]), turn=1))
+    assert rollup.changed_keys() == [], "nothing but the turn is new"
+    rollup.put(block(DAY, DauRows([("all", None, 6, 1)]), turn=2))
+    rollup.put(Block(FUNNEL, 0, 2, empty_rows("funnel")))
+    assert rollup.changed_keys() == [DAY, FUNNEL]
+    assert rollup.gone(DAY).select(["dim", "dim_value"]).to_pylist() == [{"dim": "channel", "dim_value": "x"}]
+    assert rollup.gone(FUNNEL).num_rows == 1
+    assert rollup.table("funnel").num_rows == 0
+
+
+@pytest.mark.parametrize("name", ["funnel", "dau", "events"])
+def test_a_table_without_rows_has_its_columns(name: str) -> None:
+    assert Rollup().table(name).equals(METRIC_SCHEMAS[name].empty_table())
+
+
+def test_emptied_hours_are_no_rows() -> None:
+    rollup = Rollup()
+    rollup.put(Block(HOUR, 0, 0, empty_rows("events")))
+    rollup.changed_keys()
+    assert rollup.table("events").num_rows == rollup.merged(HOUR).num_rows == rollup.gone(HOUR).num_rows == 0
+
+
+def test_a_table_made_after_each_block_equals_one_made_at_the_end() -> None:
+    gradually, at_once = Rollup(), Rollup()
+    for i in range(60):
+        key = BlockKey("dau", "", "1d", BEGIN_MS + i % 20 * DAY_MS, "campaign", f"c{i % 3}")
+        one = block(key, DauRows([("all", None, i, 0)]), source=i % 2, turn=i)
+        gradually.put(one)
+        gradually.table("dau")
+        at_once.put(one)
+    assert gradually.table("dau").equals(at_once.table("dau"))
+    assert at_once.table("dau").num_rows == 60
