@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaError
@@ -87,7 +88,9 @@ class BatchConsumer(driver.Consumer):
         self._durable = DurablePositions()
         self._handed_on: dict[TP, int] = {}
         self._placing: asyncio.Task[None] | None = None
-        self._held_bytes: defaultdict[TP, int] = defaultdict(int)
+        self._placing_for: Any = None
+        self._held_bytes: Counter[TP] = Counter()
+        self._held_batches: Counter[TP] = Counter()
         self._in_progress: set[Batch] = set()
         self._finished = asyncio.Event()
         super().__init__(transport, **kwargs)
@@ -129,8 +132,9 @@ class BatchConsumer(driver.Consumer):
             stop_process(f"{error}; that is a defect, and going on would lose events")
 
     def standing(self, tp: TP) -> Standing | None:
-        """Return where the client stands, None when unknown; batches below it may be in progress yet."""
-        return self._thread.standing(tp)
+        """Return where the client stands in a partition's log; None when unknown or not assigned."""
+        standing = self._thread.standing(tp)
+        return None if standing is None else replace(standing, held=self._held_batches[tp])
 
     async def beginning_offsets(self, tps: Collection[TP]) -> dict[TP, int]:
         """Return the first offset that each log holds."""
@@ -156,6 +160,7 @@ class BatchConsumer(driver.Consumer):
         self._in_progress.discard(batch)
         if batch.generation == self._durable.generation:
             self._held_bytes[batch.tp] -= batch.nbytes
+            self._held_batches[batch.tp] -= 1
         self._finished.set()
 
     async def _ask(self, what: str, of: Any) -> dict[TP, Any]:
@@ -185,19 +190,26 @@ class BatchConsumer(driver.Consumer):
         here but in a task; until it is done the partitions are not read.
         """
         assignment = self._thread.assigned()
-        if assignment is None or self._thread.placed() is not None or self._is_placing():
+        if assignment is None or self._thread.placed() is not None or self._is_placing(assignment):
             return
-        self._placing = asyncio.create_task(self._place_or_stop(assignment))
+        self._stop_placing()
+        self._placing_for = assignment
+        self._placing = asyncio.create_task(self._place_or_stop(assignment, after=self._placing))
 
-    def _is_placing(self) -> bool:
-        return self._placing is not None and not self._placing.done()
+    def _is_placing(self, assignment: Any) -> bool:
+        """Whether this assignment is being placed; another one was overtaken and does not count."""
+        return self._placing is not None and not self._placing.done() and self._placing_for is assignment
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Stay: whoever calls this from Faust must not move the partitions."""
         return self._durable.items()
 
-    async def _place_or_stop(self, assignment: Any) -> None:
+    async def _place_or_stop(self, assignment: Any, *, after: asyncio.Task[None] | None) -> None:
         try:
+            if after is not None:
+                await asyncio.wait(
+                    [after]
+                )  # it is cancelled, and must be gone before the application begins anew
             await self._place(assignment)
         except WoolwatchError as error:
             stop_process(str(error), exit_code=error.exit_code)
@@ -216,6 +228,7 @@ class BatchConsumer(driver.Consumer):
             return
         self._handed_on = dict(starts)
         self._held_bytes.clear()
+        self._held_batches.clear()
         self._durable.begin(generation, starts)
         self._committed_offset.update({tp: bounds[tp].committed for tp in tps})
 
@@ -263,9 +276,13 @@ class BatchConsumer(driver.Consumer):
                 if batch.start != self._handed_on[tp]:
                     await self._send_back(tp)
                     continue
-                self._handed_on[tp] = batch.next
-                self._held_bytes[tp] += batch.nbytes
+                self._take(batch)
             yield tp, message
+
+    def _take(self, batch: Batch) -> None:
+        self._handed_on[batch.tp] = batch.next
+        self._held_bytes[batch.tp] += batch.nbytes
+        self._held_batches[batch.tp] += 1
 
     async def _send_back(self, tp: TP) -> None:
         await self._thread.on_loop(self._thread.send_to(tp, self._handed_on[tp]))
@@ -378,6 +395,7 @@ class BatchConsumer(driver.Consumer):
         await self._commit_now()
         self._durable.end(revoked)
         self._held_bytes.clear()
+        self._held_batches.clear()
 
     def _stop_placing(self) -> None:
         if self._placing is not None:

@@ -81,20 +81,21 @@ class Placement:
 class Standing:
     """Where the client stands in a partition's log, as of the broker's last answer to a fetch.
 
-    ``position`` is the offset read next and ``end`` that of the next record to become readable. A caller who
-    wants to know whether a source is idle also wants ``as_of_ms`` (the broker's last answer, epoch
-    milliseconds) to move on, and the durable position to reach ``position``: everything read is finished
-    then.
+    ``position`` is the offset read next, ``end`` that of the next record to become readable, ``as_of_ms`` the
+    time of the answer in epoch milliseconds (it stands still while no broker answers), ``held`` the number of
+    batches that were read and are not finished. A durable position tells less: it rests below a trailing
+    transaction marker until the next record comes.
     """
 
     position: int
     end: int
     as_of_ms: int
+    held: int = 0
 
     @property
     def caught_up(self) -> bool:
-        """Whether there was nothing more to read."""
-        return self.position >= self.end
+        """Whether everything readable was read and finished."""
+        return self.position >= self.end and self.held == 0
 
 
 class BatchThread(driver.AIOKafkaConsumerThread):

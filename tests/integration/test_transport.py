@@ -116,6 +116,8 @@ def test_a_marker_at_the_committed_offset_is_no_gap(bench: Bench) -> None:
         # The cut leaves the marker, offset 10, to the next batch, which never comes.
         worker = bench.start("one", [tp.topic], "--max-records", "10")
         bench.until_exact(expected)
+        # Only the client's position tells that nothing is left to do.
+        bench.until(lambda: bench.happened("one", "caught up")[-1:] == [(tp, 11)], "the worker is idle")
         worker.terminate()
         with bench.admin() as admin:
             assert admin.committed(bench.group) == {tp: 10}
@@ -125,6 +127,8 @@ def test_a_marker_at_the_committed_offset_is_no_gap(bench: Bench) -> None:
         bench.until_exact(expected)
     assert bench.batches("one") == [(tp, 0, 10)]
     assert bench.batches("two")[0][1] == 10
+    # A marker that came with the records is covered: 11 to 15 and the marker 16.
+    assert bench.batches("two")[-1][2] == 17
     assert bench.seen()[tp] == [*range(10), *range(11, 16)]
 
 
@@ -156,6 +160,32 @@ def test_a_compaction_gap_at_the_committed_offset_is_no_gap(bench: Bench) -> Non
     bench.until(lambda: bench.positions() == {tp: 40}, "everything is read")
     assert bench.batches("one")[0][1] == 3
     assert bench.seen()[tp] == sorted(held_offsets(bench, tp, 40))
+
+
+@pytest.mark.faults
+def test_a_client_that_loses_what_it_read_is_sent_back(bench: Bench) -> None:
+    topic = bench.topic("clicks", 2)
+    expected = bench.send(partitions(topic, 2), 1_000)
+    worker = bench.start("one", [topic], "--loses", "--max-records", "300")
+    bench.until_exact(expected)
+    worker.terminate()
+    assert "as the test wants it" in worker.log()
+    for tp in expected:
+        ranges = [there for there in bench.batches("one") if there[0] == tp]
+        assert [start for _, start, _ in ranges] == [0, *(end for _, _, end in ranges[:-1])]
+
+
+def test_a_first_start_may_begin_at_a_time(bench: Bench) -> None:
+    topic = bench.topic("clicks", 2)
+    busy, quiet = partitions(topic, 2)
+    with bench.producer() as producer:
+        for number in range(10):
+            producer.send(topic, partition=0, value=b"old", timestamp_ms=1_600_000_000_000 + number * 1_000)
+        producer.send(topic, partition=1, value=b"old", timestamp_ms=1_600_000_000_000)
+    bench.start("one", [topic], "--from-time-ms", "1600000006500")
+    bench.until(lambda: bench.count() >= 3, "the later records are counted")
+    more = bench.send([busy, quiet], 1)
+    bench.until_exact(together({busy: {7, 8, 9}}, more))
 
 
 @pytest.mark.faults
@@ -253,13 +283,11 @@ def test_a_drain_lets_go_of_a_waiter_and_marks_nothing_of_it(bench: Bench) -> No
 
 def test_an_agent_that_fails_ends_its_process(bench: Bench) -> None:
     tp = TP(bench.topic("clicks", 1), 0)
-    expected = bench.send([tp], 10)
+    bench.send([tp], 10)
     worker = bench.start("fails", [tp.topic], "--fails")
     assert worker.exit_code() == 3
     assert "ValueError: as the test wants it" in worker.log()
-    bench.forget_members()
-    bench.start("works", [tp.topic])
-    bench.until_exact(expected)
+    assert bench.seen() == {}
 
 
 def test_a_group_that_refuses_the_worker_ends_its_process(bench: Bench) -> None:

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import logging
 import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
+from typing import Any
+
+from aiokafka.errors import CorruptRecordException
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from schemas.errors import Abandoned
+from streams.batch_thread import BatchThread, Placement
 from streams.transport import TP, Batch, BatchApp, FetchOptions, batch_agent, consumer_of, make_app
+
+Fetched = Mapping[TP, list[Any]]
 
 SCHEMA = """
 create table if not exists positions (topic text, partition int, next int, primary key (topic, partition));
@@ -74,18 +82,23 @@ class Sink:
 
 
 class Hooks:
-    """Positions of the sink or of the group, and waits that must be let go."""
+    """Positions of a time, the sink or the group, and waits that must be let go."""
 
-    def __init__(self, sink: Sink, *, from_sink: bool) -> None:
+    app: BatchApp
+
+    def __init__(self, sink: Sink, *, from_sink: bool, from_time_ms: int) -> None:
         self._sink = sink
         self._from_sink = from_sink
+        self.from_time_ms = from_time_ms
         self.abandoned = asyncio.Event()
 
     async def start_positions(self, tps: Collection[TP]) -> Mapping[TP, int]:
-        """Take the sink's positions, or leave it to the group."""
+        """Take the offsets of a time, the sink's positions, or leave it to the group."""
         self.abandoned.clear()
         for tp in tps:
             self._sink.note("assigned", tp, 0)
+        if self.from_time_ms:
+            return await consumer_of(self.app).offsets_for_times(dict.fromkeys(tps, self.from_time_ms))
         positions = {tp: self._sink.position(tp) for tp in tps} if self._from_sink else {}
         return {tp: position for tp, position in positions.items() if position is not None}
 
@@ -135,8 +148,8 @@ class Counter:
 async def run(arguments: argparse.Namespace) -> None:
     """Work until SIGTERM."""
     sink = Sink(Path(arguments.sink), arguments.name)
-    hooks = Hooks(sink, from_sink=arguments.from_sink)
-    app = make_app(
+    hooks = Hooks(sink, from_sink=arguments.from_sink, from_time_ms=arguments.from_time_ms)
+    app = hooks.app = make_app(
         arguments.name,
         brokers=arguments.brokers,
         group=arguments.group,
@@ -150,8 +163,41 @@ async def run(arguments: argparse.Namespace) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await app.start()
+    watching = asyncio.create_task(watch(app, sink))
     await stop.wait()
+    watching.cancel()
     await app.stop()
+
+
+async def watch(app: BatchApp, sink: Sink) -> None:
+    """Note at which position a partition stands whenever it has caught up with its log."""
+    noted: dict[TP, int] = {}
+    while True:
+        for tp in app.consumer.assignment():
+            standing = consumer_of(app).standing(tp)
+            if standing is not None and standing.caught_up and noted.get(tp) != standing.position:
+                noted[tp] = standing.position
+                sink.note("caught up", tp, standing.position)
+        await asyncio.sleep(0.02)
+
+
+def lose_batches() -> None:
+    """Break the client: of three fetches one fails after it took its records, one gets lost later."""
+    fetches = itertools.count()
+    fetch, hand_on = AIOKafkaConsumerThread._fetch_records, BatchThread._batches
+
+    async def failing(self: AIOKafkaConsumerThread, *args: object, **options: object) -> Fetched:
+        fetched: Fetched = await fetch(self, *args, **options)  # type: ignore[arg-type]
+        if fetched and next(fetches) % 3 == 0:
+            raise CorruptRecordException("as the test wants it")
+        return fetched
+
+    def losing(self: BatchThread, fetched: Fetched, placement: Placement | None) -> Fetched:
+        batches = hand_on(self, fetched, placement)
+        return {} if next(fetches) % 3 == 1 else batches
+
+    AIOKafkaConsumerThread._fetch_records = failing  # type: ignore[method-assign]
+    BatchThread._batches = losing  # type: ignore[method-assign]
 
 
 def main() -> None:
@@ -163,11 +209,16 @@ def main() -> None:
     parser.add_argument("--max-records", type=int, default=5_000)
     parser.add_argument("--session-s", type=float, default=6.0)
     parser.add_argument("--hold", default="", help="do not write while this file exists")
+    parser.add_argument("--from-time-ms", type=int, default=0)
+    parser.add_argument("--loses", action="store_true", help="break the client, see lose_batches")
     parser.add_argument("--from-sink", action="store_true")
     parser.add_argument("--waits", action="store_true")
     parser.add_argument("--fails", action="store_true")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
-    asyncio.run(run(parser.parse_args()))
+    arguments = parser.parse_args()
+    if arguments.loses:
+        lose_batches()
+    asyncio.run(run(arguments))
 
 
 if __name__ == "__main__":
