@@ -227,13 +227,9 @@ def sightings(config_folder: Path | None, file: Path, **options: Any) -> None:
     woolwatch sightings --brokers localhost:9092 --state state --out sightings.parquet
     """
     from streams.sightings_table import write_sightings
-    from streams.topics import open_topics
 
-    settings = _settings(_config(config_folder), **options)
-    with open_topics(settings.brokers, wait_s=settings.wait_s) as topics:
-        partitions = topics.partition_count(settings.topic("sightings")) or 0
-    rows = asyncio.run(write_sightings(settings, partitions, file))
-    click.echo(f"{rows:,} sightings of {partitions} owners: {file}")
+    rows = asyncio.run(write_sightings(_settings(_config(config_folder), **options), file))
+    click.echo(f"{rows:,} sightings: {file}")
 
 
 @cli.command()

@@ -49,7 +49,7 @@ class Engine:
         self._judges: dict[int, JudgeSeat] = {}
         self._shards: dict[int, ShardSeat] = {}
         self._upkeep: list[asyncio.Task[None]] = []
-        self._reader = LogReader(settings)
+        self._reader = LogReader(settings, lambda: consumer_of(self.app))
         configs = ConfigStore(settings.state_folder)
         configs.keep(config)
         self._context = Context(
@@ -110,10 +110,15 @@ class Engine:
         """Take the seats of all assigned partitions and say from where each topic is read."""
         await self._leave()
         owned = sorted({tp.partition for tp in tps})
-        shards = await asyncio.gather(*(ShardSeat(p, self._context, self._reader).open() for p in owned))
-        judges = await asyncio.gather(*(JudgeSeat(p, self._context, self._reader).open() for p in owned))
-        self._shards = {seat.owner: seat for seat in shards}
-        self._judges = {seat.partition: seat for seat in judges}
+        shards = {p: ShardSeat(p, self._context, self._reader) for p in owned}
+        judges = {p: JudgeSeat(p, self._context, self._reader) for p in owned}
+        try:
+            await asyncio.gather(*(seat.open() for seat in (*shards.values(), *judges.values())))
+        except BaseException:  # the partitions left again meanwhile, or it failed
+            for seat in judges.values():
+                seat.cancel()
+            raise
+        self._shards, self._judges = shards, judges
         self._upkeep = [
             self._context.start(self._publish_loop(), "publish"),
             self._context.start(self._checkpoint_loop(), "checkpoint"),
@@ -177,7 +182,7 @@ class Engine:
             await asyncio.gather(*(seat.close() for seat in judges), *(seat.checkpoint() for seat in shards))
         finally:
             for seat in judges:
-                seat.outputs.cancel()
+                seat.cancel()
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         await self._leave_within(REVOKE_TIMEOUT_S)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +48,11 @@ class JudgeSeat:
         self.partition, self._context, self._reader = partition, context, reader
         self._store = CheckpointStore(context.settings.state_folder, f"judge-{partition:04d}")
         self._claim = new_claim()
+        self.outputs = Outputs(partition, context)
 
     # -- taking the seat -----------------------------------------------------------------------------------------
 
-    async def open(self) -> Self:
+    async def open(self) -> None:
         """Load, claim, and read what must be taken again.
 
         Raises
@@ -290,6 +291,10 @@ class JudgeSeat:
     def abandon(self) -> None:
         """Let go of the answers that cannot come any more; the turn that waits for them is taken again later."""
         self.desk.abandon()
+
+    def cancel(self) -> None:
+        """Stop writing at once."""
+        self.outputs.cancel()
 
     async def close(self) -> None:
         """Hand what is judged to the sinks and write a last checkpoint if the state is whole."""

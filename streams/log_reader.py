@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-from aiokafka import AIOKafkaConsumer
-from aiokafka.structs import TopicPartition
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from typing import Protocol
 
 from schemas.events import TOPICS
 from streams.batches import TP
-from streams.brokers import Credentials, addresses, client_auth
+from streams.brokers import Credentials
 from streams.ranges import read_range
-from streams.settings import Settings
+from streams.settings import EARLIEST, LATEST, Settings
+
+
+class Offsets(Protocol):
+    """Who knows the offsets of logs: the worker's own consumer."""
+
+    async def beginning_offsets(self, tps: Collection[TP]) -> dict[TP, int]:
+        """First offset that each log holds."""
+        ...
+
+    async def end_offsets(self, tps: Collection[TP]) -> dict[TP, int]:
+        """Offset behind the last record of each log."""
+        ...
+
+    async def offsets_for_times(self, times_ms: Mapping[TP, int]) -> dict[TP, int]:
+        """First offset of each log with a record timestamp of at least that, else its end."""
+        ...
 
 
 class LogReader:
@@ -21,12 +35,16 @@ class LogReader:
     ----------
     settings
         Brokers, topic names and where a first start begins.
+    offsets
+        Gives who is asked for offsets; called when it is needed, for a consumer exists only once its app runs.
     credentials
         For SASL or TLS.
     """
 
-    def __init__(self, settings: Settings, credentials: Credentials | None = None) -> None:
-        self._settings, self._credentials = settings, credentials
+    def __init__(
+        self, settings: Settings, offsets: Callable[[], Offsets], credentials: Credentials | None = None
+    ) -> None:
+        self._settings, self._offsets, self._credentials = settings, offsets, credentials
 
     async def read(self, role: str, partition: int, start: int, end: int) -> AsyncIterator[tuple[int, bytes]]:
         """Offset and value of the committed records of [start, end).
@@ -36,36 +54,25 @@ class LogReader:
         DataLossError
             The log begins above ``start``.
         """
-        tp = TP(self._settings.topic(role), partition)
+        tp = self._tp(role, partition)
         async for record in read_range(self._settings.brokers, tp, start, end, credentials=self._credentials):
             yield record.offset, record.value or b""
 
     async def beginning(self, role: str, partition: int) -> int:
         """First offset that the log holds."""
-        tp = TopicPartition(self._settings.topic(role), partition)
-        async with self._client() as client:
-            return int((await client.beginning_offsets([tp]))[tp])
-
-    async def end(self, role: str, partition: int) -> int:
-        """Offset behind the last record that the log holds."""
-        tp = TopicPartition(self._settings.topic(role), partition)
-        async with self._client() as client:
-            return int((await client.end_offsets([tp]))[tp])
+        tp = self._tp(role, partition)
+        return (await self._offsets().beginning_offsets([tp]))[tp]
 
     async def first_positions(self, partition: int) -> dict[str, int]:
         """Where each event topic begins on a first start, as ``--from`` says."""
-        tps = {topic: TopicPartition(self._settings.topic(topic), partition) for topic in TOPICS}
-        async with self._client() as client:
-            if self._settings.start == "earliest":
-                found = await client.beginning_offsets(list(tps.values()))
-            else:
-                found = await client.end_offsets(list(tps.values()))
-            if self._settings.start not in ("earliest", "latest"):
-                times = await client.offsets_for_times(dict.fromkeys(tps.values(), int(self._settings.start)))
-                found |= {tp: there.offset for tp, there in times.items() if there is not None}
-        return {topic: int(found[tp]) for topic, tp in tps.items()}
+        tps, start = {role: self._tp(role, partition) for role in TOPICS}, self._settings.start
+        if start == EARLIEST:
+            found = await self._offsets().beginning_offsets(list(tps.values()))
+        elif start == LATEST:
+            found = await self._offsets().end_offsets(list(tps.values()))
+        else:
+            found = await self._offsets().offsets_for_times(dict.fromkeys(tps.values(), int(start)))
+        return {role: found[tp] for role, tp in tps.items()}
 
-    def _client(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            bootstrap_servers=addresses(self._settings.brokers), **client_auth(self._credentials)
-        )
+    def _tp(self, role: str, partition: int) -> TP:
+        return TP(self._settings.topic(role), partition)

@@ -11,8 +11,6 @@ import logging
 import zlib
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Self
-
 import msgspec
 
 from schemas.errors import Abandoned, FencedError, StateError
@@ -47,12 +45,10 @@ class Outputs:
         Which one.
     context
         Shared settings and connections.
-    epoch
-        Of this ownership; larger than that of every earlier one.
     """
 
-    def __init__(self, partition: int, context: Context, *, epoch: int) -> None:
-        self._partition, self._context, self._epoch = partition, context, epoch
+    def __init__(self, partition: int, context: Context) -> None:
+        self._partition, self._context = partition, context
         self._parquet = ParquetSink(
             context.settings.out_folder, partition, key_fingerprint=context.ring.fingerprint
         )
@@ -71,15 +67,22 @@ class Outputs:
         self._closing = self._fenced = False
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def open(self, turn: int) -> Self:
-        """Find out where each sink stands; the state stands at ``turn``.
+    async def open(self, turn: int, *, epoch: int) -> None:
+        """Find out where each sink stands, and begin to write.
+
+        Parameters
+        ----------
+        turn
+            Where the state stands.
+        epoch
+            Of this ownership; larger than that of every earlier one.
 
         Raises
         ------
         StateError
             The tables end before the state: rows between them can not be made again.
         """
-        self.checkpointed = turn
+        self.checkpointed, self._epoch = turn, epoch
         self._parquet_turn = await asyncio.to_thread(self._parquet.open)
         if self._parquet_turn < turn:
             raise StateError(
@@ -91,7 +94,6 @@ class Outputs:
             self._context.start(self._parquet_loop(), f"parquet {self._partition}"),
             self._context.start(self._redis_loop(), f"redis {self._partition}"),
         ]
-        return self
 
     async def _take_over_redis(self, turn: int) -> int:
         return await patiently("Redis", lambda: self._redis.take_over(epoch=self._epoch, turn=turn))

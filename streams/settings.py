@@ -15,6 +15,8 @@ from schemas.errors import ConfigError
 from schemas.keys import KeyRing
 from streams.checkpoints import sync_folder
 
+EARLIEST, LATEST = "earliest", "latest"
+"""Where a first start begins, if not at a time."""
 ENVIRONMENT_PREFIX = "WOOLWATCH_"
 MIN_KEY_BYTES = 16
 
@@ -48,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     state: str = "state"
     config: str = "config"
     namespace: str = "woolwatch"
-    start: str = "earliest"
+    start: str = EARLIEST
     wait_s: float | None = 60.0
     partitions: int = 4
     topics: Mapping[str, str] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Self
+from typing import Any
 
 from detectors.shard import Shard
 from schemas.errors import StateError
@@ -37,7 +37,7 @@ class ShardSeat:
         self._lock = asyncio.Lock()
         self.checkpointed = -1
 
-    async def open(self) -> Self:
+    async def open(self) -> None:
         """Load the newest checkpoint; without one the log is read from its beginning.
 
         Raises
@@ -56,7 +56,6 @@ class ShardSeat:
             await asyncio.to_thread(self._shard.restore, checkpoint.state)
             self.position = self.checkpointed = checkpoint.position
         log.info("shard %d: at offset %d of the sightings", self.owner, self.position)
-        return self
 
     async def take(self, batch: Batch) -> None:
         """Count and answer every record of a batch; returns when the answers are durable."""

@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 from detectors.plan import Plan
 from schemas.events import TOPICS
 from schemas.sightings import LOOK_ONLY, NO_NAME, Claim, Sightings, decode_sightings
+from streams.batches import Record
 from streams.context import ConfigStore
-from streams.log_reader import LogReader
+from streams.ranges import read_range
 from streams.settings import Settings
+from streams.topics import open_topics
 
 SCHEMA = pa.schema(
     [
@@ -39,35 +41,42 @@ SCHEMA = pa.schema(
 )
 
 
-async def write_sightings(settings: Settings, partitions: int, out: Path) -> int:
+async def write_sightings(settings: Settings, out: Path) -> int:
     """Write the log, as far as it reaches now, to a Parquet file; returns the number of rows.
 
     Parameters
     ----------
     settings
         Brokers, topic names, and the state folder with the configs by hash.
-    partitions
-        Partition count of the log.
     out
         The file.
+
+    Raises
+    ------
+    UnreachableError
+        Kafka did not answer.
+    StateError
+        A config of the log is not kept in the state folder.
     """
-    reader, configs, rows = LogReader(settings), ConfigStore(settings.state_folder), 0
+    topic, configs, rows = settings.topic("sightings"), ConfigStore(settings.state_folder), 0
+    with open_topics(settings.brokers, wait_s=settings.wait_s) as topics:
+        begins, ends = topics.begin_offsets(topic), topics.end_offsets(topic)
     with pq.ParquetWriter(out, SCHEMA) as writer:
-        for owner in range(partitions):
-            async for offset, sightings in counted(reader, owner):
-                table = _table(owner, offset, sightings, configs.plan(sightings.config))
+        for tp in sorted(begins):
+            log = read_range(settings.brokers, tp, begins[tp], ends[tp])
+            async for offset, sightings in _counted(log):
+                table = _table(tp.partition, offset, sightings, configs.plan(sightings.config))
                 writer.write_table(table)
                 rows += len(table)
     return rows
 
 
-async def counted(reader: LogReader, owner: int) -> AsyncIterator[tuple[int, Sightings]]:
+async def _counted(log: AsyncIterator[Record]) -> AsyncIterator[tuple[int, Sightings]]:
     """The records of one owner's log that count, with their offsets."""
     claims: dict[int, bytes] = {}
     applied: dict[tuple[int, int], int] = {}
-    start = await reader.beginning("sightings", owner)
-    async for offset, value in reader.read("sightings", owner, start, await reader.end("sightings", owner)):
-        record = decode_sightings(value)
+    async for message in log:
+        record = decode_sightings(message.value or b"")
         if isinstance(record, Claim):
             claims[record.source] = record.claim
             continue
@@ -76,7 +85,7 @@ async def counted(reader: LogReader, owner: int) -> AsyncIterator[tuple[int, Sig
         if overtaken or record.start < applied.get(source, record.start):
             continue
         applied[source] = record.next
-        yield offset, record
+        yield message.offset, record
 
 
 def _table(owner: int, log_offset: int, record: Sightings, plan: Plan) -> Any:

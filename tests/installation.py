@@ -71,9 +71,10 @@ class Installation:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def load(self, *files: Path) -> None:
-        """Publish recordings."""
-        self.run("load", *files, *self._endpoints())
+    def load(self, *files: Path, rate: int | None = None) -> None:
+        """Publish recordings, at most so many events a second."""
+        pace = ("--rate", str(rate)) if rate is not None else ()
+        self.run("load", *files, *self._endpoints(), *pace)
 
     def replay(self, *files: Path, out: Path, batch_size: int = 16_384) -> None:
         """Replay recordings with the same config and key."""
