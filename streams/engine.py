@@ -22,7 +22,7 @@ from streams.judge_seat import JudgeSeat
 from streams.log_reader import LogReader
 from streams.settings import Settings
 from streams.shard_seat import ShardSeat
-from streams.transport import TP, Batch, BatchApp, FetchOptions, batch_agent, consumer_of, make_app
+from streams.transport import TP, Batch, BatchApp, FetchOptions, batch_agent, consumer_of, make_app, mark_up_to
 
 log = logging.getLogger(__name__)
 
@@ -159,11 +159,8 @@ class Engine:
             *(seat.checkpoint() for seat in (*self._judges.values(), *self._shards.values()))
         )
         consumer = consumer_of(self.app)
-        generation = self.app.consumer_generation_id
         for tp, position in self._durable_positions().items():
-            durable = consumer.durable(tp)
-            if durable is not None and position > durable:
-                consumer.mark_durable(tp, durable, position, generation)
+            mark_up_to(consumer, tp, position)
 
     def _durable_positions(self) -> dict[TP, int]:
         name, positions = self._settings.topic, {}

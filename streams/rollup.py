@@ -29,7 +29,7 @@ from sinks.redis_functions import ForgottenError, connect
 from streams.context import die
 from streams.outputs import rollup_partition
 from streams.settings import Settings
-from streams.transport import TP, Batch, BatchApp, batch_agent, consumer_of, make_app
+from streams.transport import TP, Batch, BatchApp, batch_agent, consumer_of, make_app, mark_up_to
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class RollupApp:
             await self._replace_files(partition, position, change.tables)
             await self._show_in_redis(partition, owned, position, change)
             owned.written = position
-            self._mark(partition, position)
+            mark_up_to(consumer_of(self.app), TP(self._topic, partition), position)
 
     async def _replace_files(self, partition: int, position: int, tables: Mapping[str, Any]) -> None:
         for name, table in tables.items():
@@ -195,12 +195,6 @@ class RollupApp:
         everything = {name: owned.merged.table(name) for name in _IN_REDIS}
         await patiently("Redis", lambda: self._redis.take_over(partition, epoch=position))
         await patiently("Redis", lambda: self._redis.write(partition, position, everything))
-
-    def _mark(self, partition: int, position: int) -> None:
-        consumer, tp = consumer_of(self.app), TP(self._topic, partition)
-        durable = consumer.durable(tp)
-        if durable is not None and position > durable:
-            consumer.mark_durable(tp, durable, position, self.app.consumer_generation_id)
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         await self._leave()

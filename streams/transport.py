@@ -33,6 +33,7 @@ __all__ = [
     "batch_agent",
     "consumer_of",
     "make_app",
+    "mark_up_to",
 ]
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,13 @@ def make_app(
 def consumer_of(app: BatchApp) -> BatchConsumer:
     """Return the app's consumer: marks, durable positions, offsets. It exists once the app has started."""
     return cast("BatchConsumer", app.consumer)
+
+
+def mark_up_to(consumer: BatchConsumer, tp: TP, position: int) -> None:
+    """Note that everything below `position` is durable; nothing happens for a partition that is not owned."""
+    durable, generation = consumer.durable(tp), consumer.generation
+    if durable is not None and generation is not None and position > durable:
+        consumer.mark_durable(tp, durable, position, generation)
 
 
 def batch_agent(app: BatchApp, topic: str, handler: BatchHandler) -> Any:
