@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import thread_time_ns
@@ -65,6 +66,7 @@ PARTS = (
     "Redis calls",
 )
 """In the order of the work."""
+_LOADS = "orjson.loads"
 
 _INSIDE: tuple[tuple[Any, str, str], ...] = (
     (detectors.judge, "entity_keys", "entity keys"),
@@ -200,8 +202,8 @@ def measure(
     return [_table({**one, **four}, warm, repeats, slice_events)]
 
 
-Times = dict[str, list[float]]
-"""Nanoseconds an event of each part, one number a repeat."""
+Repeat = dict[str, float]
+"""Nanoseconds an event of each part that was called."""
 
 
 def _measure(
@@ -212,10 +214,10 @@ def _measure(
     repeats: int,
     slice_events: int,
     report: Callable[[str], None],
-) -> dict[_Case, Times]:
+) -> dict[_Case, list[Repeat]]:
     report(f"parts: making {warm + repeats * len(cases) * slice_events:,} events")
     events = make_events(warm + repeats * len(cases) * slice_events)
-    found: dict[_Case, Times] = {case: {} for case in cases}
+    found: dict[_Case, list[Repeat]] = {case: [] for case in cases}
     with TemporaryDirectory(prefix="woolwatch-bench-") as folder:
         core = _Core(config, ring, Path(folder), owners=cases[0].owners)
         for first in range(0, warm, slice_events):
@@ -226,10 +228,9 @@ def _measure(
         for number, (_, case) in enumerate(rounds):
             lines = events.lines(warm + number * slice_events, warm + (number + 1) * slice_events)
             watch = Stopwatch()
-            watch.call("orjson", _loads_one_by_one, lines)
+            watch.call(_LOADS, _loads_one_by_one, lines)
             core.work(lines, case.batch, watch)
-            for part, spent_ns in watch.spent_ns.items():
-                found[case].setdefault(part, []).append(spent_ns / slice_events)
+            found[case].append({part: ns / slice_events for part, ns in watch.spent_ns.items()})
     return found
 
 
@@ -238,25 +239,30 @@ def _loads_one_by_one(lines: Sequence[bytes]) -> None:
         orjson.loads(line)
 
 
-def _table(found: dict[_Case, Times], warm: int, repeats: int, slice_events: int) -> Table:
-    totals = {case: _totals(times) for case, times in found.items()}
-    rows = [
-        [part, *(spread(times.get(part, [0.0] * repeats)).text() for times in found.values())]
-        for part in PARTS
-    ]
-    rows.append(["total", *(spread(total).text() for total in totals.values())])
-    rows.append(["orjson.loads", *(spread(times["orjson"]).text() for times in found.values())])
-    ratios = {
-        case: [total / loads for total, loads in zip(totals[case], times["orjson"], strict=True)]
-        for case, times in found.items()
-    }
-    rows.append(["total / orjson.loads", *(spread(ratio).text(2) for ratio in ratios.values())])
+def _table(found: dict[_Case, list[Repeat]], warm: int, repeats: int, slice_events: int) -> Table:
+    def row(name: str, value: Callable[[Repeat], float], digits: int = 0) -> list[str]:
+        measured = [spread([value(repeat) for repeat in case]) for case in found.values()]
+        return [name, *(values.text(digits) for values in measured)]
+
     return Table(
         title="Parts of the core, ns of CPU an event, by events a turn",
         head=["part", *(case.title for case in found)],
-        rows=rows,
+        rows=[
+            *(row(part, partial(_part, part)) for part in PARTS),
+            row("total", _total),
+            row(_LOADS, lambda repeat: repeat[_LOADS]),
+            row(f"total / {_LOADS}", lambda repeat: _total(repeat) / repeat[_LOADS], 2),
+        ],
         notes=_notes(warm, repeats, slice_events),
     )
+
+
+def _part(part: str, repeat: Repeat) -> float:
+    return repeat.get(part, 0.0)
+
+
+def _total(repeat: Repeat) -> float:
+    return sum(ns for part, ns in repeat.items() if part != _LOADS)
 
 
 def _notes(warm: int, repeats: int, slice_events: int) -> list[str]:
@@ -268,11 +274,6 @@ def _notes(warm: int, repeats: int, slice_events: int) -> list[str]:
         f"Reading the clock costs {_clock_ns():,.0f} ns, twice for each part and turn; it is in the numbers."
     )
     return [measured, clock]
-
-
-def _totals(times: Times) -> list[float]:
-    parts = [values for part, values in times.items() if part != "orjson"]
-    return [sum(repeat) for repeat in zip(*parts, strict=True)]
 
 
 def _clock_ns(readings: int = 20_000) -> float:

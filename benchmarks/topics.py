@@ -79,7 +79,7 @@ def load(bootstrap: str, events: Events, config: Config, topics: Mapping[str, st
 
 
 def _admin(bootstrap: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap})
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
 
 
 def names_of(topics: Iterable[str], run: str) -> dict[str, str]:

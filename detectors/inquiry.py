@@ -65,9 +65,7 @@ class Question:
     entity: NDArray[np.uint64]
 
 
-def split_by_owner(
-    keys: NDArray[np.uint64], plan: Plan, *, source: int, owners: int
-) -> dict[int, Question]:
+def split_by_owner(keys: NDArray[np.uint64], plan: Plan, *, source: int, owners: int) -> dict[int, Question]:
     """Who is asked about what. The judge's own partition is always asked: its record is the turn itself.
 
     An entity belongs to the partition that its keyed hash names; a user to the partition of the user's events.

@@ -1,4 +1,4 @@
-"""Tables of events per minute: the minutes, the hours that are published whole, the buckets of dwell times."""
+"""Tables of events per minute: minutes, hours (which are published whole) and buckets of dwell times."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Keyed 64-bit hashes: how the state knows a user, a device, an address, without holding it.
 
-One secret makes all keys, each by its own label (HKDF-SHA256), so none tells anything of another. Values
+One secret makes all keys, each by its own label (HKDF-SHA256), so none tells anything of another; only
+pseudonyms are made with the secret itself, as it stands, so that others can compute them (CONTRACT 3). Values
 are hashed with SipHash-1-3 under a key of their own for each kind: without the secret nobody can search for
 values that collide, and a device never shares a key with a user of the same name.
 """
@@ -19,7 +20,8 @@ from schemas.events import BUFFER_PADDING
 from schemas.flat_kernels import flat_kernel, inlined
 from schemas.words import byte_at, word_at
 
-SECRET_BYTES = 32
+SECRET_BYTES = 16
+"""Least length of the secret."""
 
 _U = np.uint64
 _NONE, _ONE, _BYTE = _U(0), _U(1), _U(8)
@@ -64,7 +66,7 @@ class KeyRing:
             raise ValueError(f"a secret of {len(secret)} bytes; expected at least {SECRET_BYTES}")
         self._root = hmac.digest(b"woolwatch keys 1", secret, hashlib.sha256)
         self.fingerprint = self.derive("fingerprint")[:8].hex()
-        self.pseudonym_key = self.derive("pseudonym")
+        self.pseudonym_key = secret
         self.sealing_key = self.derive("sealing")
         self.nonce_key = self.derive("sealing nonce")
         self.salt = cache(self._salt)

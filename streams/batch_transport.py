@@ -40,6 +40,9 @@ class BatchApp(faust.App):
         self.transport_options = transport_options
         super().__init__(*args, **kwargs)
 
+    def _create_directories(self) -> None:
+        """Make none: tables are in memory, and a worker must leave no folder where it happens to start."""
+
     def _crash(self, reason: BaseException) -> None:
         """End the process: a crashed Faust app lives on, in the group, and does nothing."""
         super()._crash(reason)

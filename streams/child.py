@@ -1,6 +1,7 @@
 """Entry point of the engine's and the rollup's process: ``python -m streams.child engine|rollup PARENT``.
 
-What it needs comes on standard input, so that no secret stands in a process list.
+What it needs comes on standard input, so that no secret stands in a process list. Everything heavy is imported only
+after the process is tied to its parent.
 """
 
 from __future__ import annotations
@@ -9,36 +10,26 @@ import asyncio
 import logging
 import signal
 import sys
+from typing import TYPE_CHECKING
 
-import msgspec
+from streams.parentage import die_with_parent
 
-from schemas.config import Config, config_from_json
-from streams.context import FATAL_EXIT
-from streams.engine import Engine
-from streams.logs import set_up_logs
-from streams.rollup import RollupApp
-from streams.settings import Settings, load_key
-from streams.transport import BatchApp
-from streams.worker import die_with_parent
+if TYPE_CHECKING:
+    from streams.transport import BatchApp
 
 log = logging.getLogger(__name__)
 
-
-class Order(msgspec.Struct, frozen=True):
-    """What a child is told."""
-
-    settings: Settings
-    partitions: int
+FATAL_EXIT = 3
 
 
-async def run(app: BatchApp, finish: signal.Signals = signal.SIGTERM) -> int:
-    """Run a Faust app until it is told to stop or breaks."""
+async def run(app: BatchApp) -> int:
+    """Run a Faust app until SIGTERM or until it breaks; returns the exit code."""
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(finish, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await app.start()
     stopping = asyncio.create_task(stop.wait())
-    crashed = asyncio.create_task(app.wait_until_stopped())
-    await asyncio.wait([stopping, crashed], return_when=asyncio.FIRST_COMPLETED)
+    broken = asyncio.create_task(app.wait_until_stopped())
+    await asyncio.wait([stopping, broken], return_when=asyncio.FIRST_COMPLETED)
     if not stop.is_set():
         log.critical("the %s app stopped by itself: %r", app.conf.id, app.crash_reason)
         return FATAL_EXIT
@@ -46,24 +37,33 @@ async def run(app: BatchApp, finish: signal.Signals = signal.SIGTERM) -> int:
     return 0
 
 
+async def run_part(part: str, told: bytes) -> int:
+    """Build the engine or the rollup as the worker told, and run it."""
+    from schemas.config import config_from_json
+    from streams.settings import load_key
+    from streams.worker import Order, split_order
+
+    order_json, config_json = split_order(told)
+    order = Order.decode(order_json)
+    if part == "engine":
+        from streams.engine import Engine
+
+        config = config_from_json(config_json)
+        return await run(Engine(order.settings, config, load_key(), partitions=order.partitions).app)
+    from streams.rollup import RollupApp
+
+    fingerprint = load_key().fingerprint
+    return await run(RollupApp(order.settings, partitions=order.partitions, key_fingerprint=fingerprint).app)
+
+
 def main() -> int:
-    """Read the order, build the app, run it."""
+    """Tie the process to its parent, read the order, run the part."""
     part, parent = sys.argv[1], int(sys.argv[2])
     die_with_parent(parent)
+    from streams.logs import set_up_logs
+
     set_up_logs(part)
-    told = sys.stdin.buffer.read()
-    size = int.from_bytes(told[:8], "little")
-    order = msgspec.json.decode(told[8 : 8 + size], type=Order)
-    config = config_from_json(told[8 + size :])
-    return asyncio.run(_run_part(part, order, config))
-
-
-async def _run_part(part: str, order: Order, config: Config) -> int:
-    if part == "engine":
-        engine = Engine(order.settings, config, load_key(), partitions=order.partitions)
-        return await run(engine.app)
-    rollup = RollupApp(order.settings, partitions=order.partitions, key_fingerprint=load_key().fingerprint)
-    return await run(rollup.app)
+    return asyncio.run(run_part(part, sys.stdin.buffer.read()))
 
 
 if __name__ == "__main__":

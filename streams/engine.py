@@ -113,7 +113,9 @@ class Engine:
         shards = {p: ShardSeat(p, self._context, self._reader) for p in owned}
         judges = {p: JudgeSeat(p, self._context, self._reader) for p in owned}
         try:
-            await asyncio.gather(*(seat.open() for seat in (*shards.values(), *judges.values())))
+            await asyncio.gather(
+                *(shard.open() for shard in shards.values()), *(judge.open() for judge in judges.values())
+            )
         except BaseException:  # the partitions left again meanwhile, or it failed
             for seat in judges.values():
                 seat.cancel()
@@ -126,7 +128,8 @@ class Engine:
         return self._positions_of_seats()
 
     def _positions_of_seats(self) -> dict[TP, int]:
-        name, positions = self._settings.topic, {}
+        name = self._settings.topic
+        positions: dict[TP, int] = {}
         for partition, seat in self._judges.items():
             positions |= {TP(name(role), partition): at for role, at in seat.start_positions.items()}
             positions[TP(name("answers"), partition)] = seat.answers_start
@@ -156,14 +159,16 @@ class Engine:
 
     async def _checkpoint_all(self) -> None:
         await asyncio.gather(
-            *(seat.checkpoint() for seat in (*self._judges.values(), *self._shards.values()))
+            *(judge.checkpoint() for judge in self._judges.values()),
+            *(shard.checkpoint() for shard in self._shards.values()),
         )
         consumer = consumer_of(self.app)
         for tp, position in self._durable_positions().items():
             mark_up_to(consumer, tp, position)
 
     def _durable_positions(self) -> dict[TP, int]:
-        name, positions = self._settings.topic, {}
+        name = self._settings.topic
+        positions: dict[TP, int] = {}
         for partition, seat in self._judges.items():
             positions |= {TP(name(role), partition): at for role, at in seat.durable_positions.items()}
         positions |= {TP(name("sightings"), owner): seat.checkpointed for owner, seat in self._shards.items()}

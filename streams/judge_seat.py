@@ -77,9 +77,7 @@ class JudgeSeat:
         )
         positions = {number: int(meta["positions"][topic]) for number, topic in enumerate(TOPICS)}
         self.order = TurnOrder(self.partition, positions, recorded)
-        self.outputs = await Outputs(self.partition, self._context, epoch=claimed_at).open(
-            checkpoint.position
-        )
+        await self.outputs.open(checkpoint.position, epoch=claimed_at)
         if not recorded:
             self._switch_to(self._context.config)
         log.info(
@@ -88,7 +86,6 @@ class JudgeSeat:
             self._judge.turn,
             len(recorded),
         )
-        return self
 
     @property
     def start_positions(self) -> dict[str, int]:

@@ -10,8 +10,10 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.inquiry import sightings_of
 from detectors.judge import Judge
@@ -127,7 +129,7 @@ def replay(
         ``out`` holds tables already.
     """
     if out.exists() and any(out.iterdir()):
-        raise ConfigError.of("--out", "$", found=f"{out}, which is not empty", expected="a new folder")
+        raise ConfigError(file="--out", path="$", found=f"{out}, which is not empty", expected="a new folder")
     core, sink, totals = (
         Core(config, ring),
         ParquetSink(out, 0, key_fingerprint=ring.fingerprint, seal=seal_with(ring)),
@@ -177,34 +179,35 @@ class _Position:
 
 
 def _decoded(path: Path, config: Config, ring: KeyRing, position: _Position) -> Iterator[EventBatch]:
-    strict = config.known_event_names if config.events.strict else None
-    common = {
-        "topic": RECORDING,
-        "partition": 0,
-        "attributes": config.attributes_used,
-        "fields": config.fields,
-    }
     kind = recordings.format_of(path)[0]
     if kind == recordings.JSONL:
         for lines in recordings.lines(path):
-            place = _place(position, len(lines))
-            batch = decode_json(lines, record_ts_ms=None, strict_names=strict, **common, **place)
+            batch = decode_json(lines, **_place(position, len(lines), config))
             yield _routed(batch, np.full(len(lines), NO_TOPIC, np.int8), config, ring, position)
         return
     for table in recordings.tables(path):
-        place = _place(position, len(table))
-        decoded = decode_table(table, strict_names=strict, csv=kind == recordings.CSV, **common, **place)
+        decoded = decode_table(table, csv=kind == recordings.CSV, **_place(position, len(table), config))
         yield _routed(decoded.batch, decoded.topics, config, ring, position)
 
 
-def _place(position: _Position, rows: int) -> dict[str, object]:
+def _place(position: _Position, rows: int, config: Config) -> dict[str, Any]:
+    """What both decoders are told: where the rows stand, and what the config says of fields and names."""
     start = position.row
     position.row += rows
-    return {"start": start, "next": position.row, "offsets": np.arange(start, position.row)}
+    return {
+        "topic": RECORDING,
+        "partition": 0,
+        "start": start,
+        "next": position.row,
+        "offsets": np.arange(start, position.row),
+        "attributes": config.attributes_used,
+        "fields": config.fields,
+        "strict_names": config.known_event_names if config.events.strict else None,
+    }
 
 
 def _routed(
-    batch: EventBatch, named: np.ndarray, config: Config, ring: KeyRing, position: _Position
+    batch: EventBatch, named: NDArray[np.int8], config: Config, ring: KeyRing, position: _Position
 ) -> EventBatch:
     topics = topics_of(batch, named, config, ring)
     offsets = np.empty(len(batch), np.int64)

@@ -181,7 +181,7 @@ class RollupApp:
     async def _replace_files(self, partition: int, position: int, tables: Mapping[str, Any]) -> None:
         for name, table in tables.items():
             replace = partial(self._files.replace, name, partition, position, table)
-            await patiently("the metric tables", lambda replace=replace: asyncio.to_thread(replace))
+            await patiently("the metric tables", partial(asyncio.to_thread, replace))
 
     async def _show_in_redis(self, partition: int, owned: _Owned, position: int, change: _Change) -> None:
         if owned.written >= 0:

@@ -12,13 +12,12 @@ import msgspec
 
 from schemas.config import Config
 from schemas.errors import ConfigError
-from schemas.keys import KeyRing
+from schemas.keys import SECRET_BYTES, KeyRing
 from streams.checkpoints import sync_folder
 
 EARLIEST, LATEST = "earliest", "latest"
 """Where a first start begins, if not at a time."""
 ENVIRONMENT_PREFIX = "WOOLWATCH_"
-MIN_KEY_BYTES = 16
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,9 +131,8 @@ def load_key() -> KeyRing:
 
 
 def _ring(secret: bytes, place: str) -> KeyRing:
-    if len(secret) < MIN_KEY_BYTES:
-        raise ConfigError.of(
-            place, "$", found=f"{len(secret)} bytes", expected=f"at least {MIN_KEY_BYTES} bytes"
+    if len(secret) < SECRET_BYTES:
+        raise ConfigError(file=place, path="$", found=f"{len(secret)} bytes", expected=f"at least {SECRET_BYTES} bytes"
         )
     return KeyRing(secret)
 

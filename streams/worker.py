@@ -8,7 +8,6 @@ merges and publishes that.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -29,8 +28,31 @@ log = logging.getLogger(__name__)
 
 ENGINE_STOP_S = 40.0
 ROLLUP_STOP_S = 20.0
-_PR_SET_PDEATHSIG = 1
 _RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a child is told, besides the config."""
+
+    settings: Settings
+    partitions: int
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Order:
+        """Read what :func:`join_order` wrote."""
+        return msgspec.json.decode(raw, type=cls)
+
+
+def join_order(order: Order, config: Config) -> bytes:
+    """Order and config as one message: the length of the first, both as JSON."""
+    head = msgspec.json.encode(order)
+    return len(head).to_bytes(8, "little") + head + config.to_json()
+
+
+def split_order(told: bytes) -> tuple[bytes, bytes]:
+    """The two parts of :func:`join_order`."""
+    size = int.from_bytes(told[:8], "little")
+    return told[8 : 8 + size], told[8 + size :]
 
 
 async def prepare(settings: Settings) -> int:
@@ -101,8 +123,8 @@ async def run_worker(settings: Settings, config: Config, *, partitions: int) -> 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    payload = msgspec.json.encode({"settings": settings, "partitions": partitions})
-    engine, rollup = [await _start(part, payload, config) for part in ("engine", "rollup")]
+    told = join_order(Order(settings, partitions), config)
+    engine, rollup = [await _start(part, told) for part in ("engine", "rollup")]
     ended = [asyncio.create_task(child.wait()) for child in (engine, rollup)]
     asked = asyncio.create_task(stop.wait())
     await asyncio.wait([*ended, asked], return_when=asyncio.FIRST_COMPLETED)
@@ -114,7 +136,7 @@ async def run_worker(settings: Settings, config: Config, *, partitions: int) -> 
     return next((code for code in codes if code), 0) if stop.is_set() else max(3, *codes)
 
 
-async def _start(part: str, payload: bytes, config: Config) -> asyncio.subprocess.Process:
+async def _start(part: str, told: bytes) -> asyncio.subprocess.Process:
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -126,7 +148,7 @@ async def _start(part: str, payload: bytes, config: Config) -> asyncio.subproces
         start_new_session=True,
     )
     assert child.stdin is not None
-    child.stdin.write(len(payload).to_bytes(8, "little") + payload + config.to_json())
+    child.stdin.write(told)
     child.stdin.write_eof()
     return child
 
@@ -146,12 +168,3 @@ async def _stop(child: asyncio.subprocess.Process, patience_s: float) -> int:
         child.kill()
         await child.wait()
         return 0
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, however it ends (Linux; a no-op elsewhere)."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)

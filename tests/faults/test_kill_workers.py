@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -40,7 +41,16 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _wait_until_gone(children: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while any(_alive(child) for child in children):
+        assert time.monotonic() < deadline, "a killed worker left children behind"
 
 
 def test_six_kills_change_nothing(
@@ -53,16 +63,16 @@ def test_six_kills_change_nothing(
     recording = write_recording(tmp_path / "events.jsonl", lines)
     try:
         workers = [installation.start_worker(), installation.start_worker()]
-        loading = threading.Thread(target=installation.load, args=(recording,), kwargs={"rate": 300})
+        loading = threading.Thread(target=installation.load, args=(recording,), kwargs={"rate": 300}, daemon=True)
         loading.start()
         for _ in range(KILLS):
             loading.join(draw.uniform(3.0, 8.0))
             victim = draw.randrange(len(workers))
-            children = _children(workers[victim].pid)
+            while len(children := _children(workers[victim].pid)) < 2:
+                assert workers[victim].poll() is None, installation.logs()
             installation.kill(workers[victim])
-            assert len(children) == 2
+            _wait_until_gone(children)
             workers[victim] = installation.start_worker()
-            assert not any(_alive(child) for child in children), "a killed worker left children behind"
         loading.join()
         report = installation.wait_until_judged(len(lines))
         assert [installation.stop(worker) for worker in workers] == [0, 0]

@@ -95,6 +95,17 @@ def test_a_late_verdict_makes_a_user_suspect_in_every_window_still_open() -> Non
     assert suspects == [0, 0, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize(("bad_at_ms", "suspects"), [(4 * DAY_MS - 1, 1), (4 * DAY_MS, 0)])
+@pytest.mark.parametrize("bad_first", [True, False])
+def test_a_verdict_at_the_end_of_restate_is_too_late(bad_at_ms: int, suspects: int, bad_first: bool) -> None:
+    config = config_of(b"restate: 3d")
+    seen, bad = event("look", "u", BEGIN_MS), event("look", "u", BEGIN_MS + bad_at_ms, level=3)
+    metrics = started(config)
+    feed(metrics, [bad, seen] if bad_first else [seen, bad], size=1, lateness_ms=9 * DAY_MS)
+    first = {k.scope: n for (k, *_), n in read_users(metrics.all_blocks()).items() if k.start_ms == BEGIN_MS}
+    assert first == {"all_campaigns": (1, suspects), "campaign": (1, suspects)}
+
+
 def test_number_and_text_of_an_attribute_are_one_value() -> None:
     config = config_of(b"dau: {by: [attrs.tier]}")
     tiers: list[Any] = [5, 5.0, "5", 0.5, "gold", None, True]

@@ -18,8 +18,8 @@ from schemas.pseudonyms import DEVICE, IP, USER, Pseudonyms
 RING = KeyRing(b"k" * 32)
 
 
-def expected(kind: str, value: str) -> str:
-    return hmac.new(RING.pseudonym_key, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()[:32]
+def expected(kind: str, value: str, secret: bytes = b"k" * 32) -> str:
+    return hmac.new(secret, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def batch_of(devices: list[str | None]) -> EventBatch:
@@ -48,6 +48,12 @@ def test_a_pseudonym_is_the_hmac_of_kind_and_value() -> None:
     pseudonyms = Pseudonyms(RING)
     for kind, value in [(USER, "u1"), (DEVICE, "微" * 50), (USER, ""), (IP, "10.0.0.1")]:
         assert pseudonyms.pseudonym(kind, value) == expected(kind, value)
+
+
+@pytest.mark.parametrize("length", [16, 63, 64, 65, 200])
+def test_secrets_of_any_length_are_hmac_keys(length: int) -> None:
+    secret = bytes(range(length))
+    assert Pseudonyms(KeyRing(secret)).pseudonym(USER, "u1") == expected(USER, "u1", secret)
 
 
 def test_addresses_are_canonical_first() -> None:

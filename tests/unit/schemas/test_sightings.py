@@ -67,7 +67,15 @@ def test_answers_come_back() -> None:
     sent = Answers(0, 1, 2, 3, 4, 5, 2, np.array([1, -(2**63), 2**62]))
     got = decode_answers(encode_answers(sent))
     assert got.values.tolist() == sent.values.tolist()
-    assert (got.topic, got.source, got.owner, got.turn, got.start, got.next, got.rows) == (0, 1, 2, 3, 4, 5, 2)
+    assert (got.topic, got.source, got.owner, got.turn, got.start, got.next, got.rows) == (
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        2,
+    )
 
 
 @pytest.mark.parametrize("decode", [decode_sightings, decode_answers])

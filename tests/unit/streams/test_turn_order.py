@@ -31,7 +31,9 @@ def cuts(draw: st.DrawFn) -> list[int]:
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[Turn], list[list[int]]]:
     """A recorded order of both topics up to somewhere, and how each topic is fetched afterwards."""
-    waiting = {topic: list(zip(turned[:-1], turned[1:], strict=True)) for topic in (0, 1) for turned in [cuts(draw)]}
+    waiting = {
+        topic: list(zip(turned[:-1], turned[1:], strict=True)) for topic in (0, 1) for turned in [cuts(draw)]
+    }
     recorded: list[Turn] = []
     for _ in range(draw(st.integers(0, 8))):
         topic = draw(st.sampled_from([0, 1]))
