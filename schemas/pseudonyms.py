@@ -47,7 +47,8 @@ class Pseudonyms:
         sets = max(1, 1 << (capacity - 1).bit_length()) // _WAYS or 1
         # HMAC (RFC 2104) from its two hashes, each begun once: half the time of the library's.
         key = ring.pseudonym_key
-        block = (hashlib.sha256(key).digest() if len(key) > _SHA256_BLOCK else key).ljust(_SHA256_BLOCK, b"\0")
+        key = key if len(key) <= _SHA256_BLOCK else hashlib.sha256(key).digest()
+        block = key.ljust(_SHA256_BLOCK, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
         self._keys = np.zeros((sets, _WAYS), np.uint64)
