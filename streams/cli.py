@@ -243,7 +243,11 @@ def pseudonym(kind: str, value: str) -> None:
     """
     from schemas.pseudonyms import Pseudonyms
 
-    click.echo(Pseudonyms(load_key()).pseudonym(kind, value))
+    pseudonyms = Pseudonyms(load_key())
+    try:
+        click.echo(pseudonyms.pseudonym(kind, value))
+    except ValueError as error:
+        raise click.BadParameter("expected an IPv4 or IPv6 address", param_hint="VALUE") from error
 
 
 def main() -> None:

@@ -119,7 +119,7 @@ def load_key() -> KeyRing:
     Raises
     ------
     ConfigError
-        The key is shorter than 16 bytes.
+        The key is shorter than 16 bytes, or its file can not be read.
     """
     if (text := from_environment("key")) is not None:
         return _ring(text.encode(), "WOOLWATCH_KEY")
@@ -127,13 +127,18 @@ def load_key() -> KeyRing:
     path = Path(named) if named else data_folder() / "key"
     if not path.exists() and named is None:
         _make_key(path)
-    return _ring(path.read_bytes().strip(), str(path))
+    try:
+        return _ring(path.read_bytes().strip(), str(path))
+    except OSError as error:
+        raise ConfigError(
+            file=str(path), path="$", found=f"{error.strerror}", expected="a readable file with the key"
+        ) from error
 
 
 def _ring(secret: bytes, place: str) -> KeyRing:
     if len(secret) < SECRET_BYTES:
-        raise ConfigError(file=place, path="$", found=f"{len(secret)} bytes", expected=f"at least {SECRET_BYTES} bytes"
-        )
+        found, expected = f"{len(secret)} bytes", f"at least {SECRET_BYTES} bytes"
+        raise ConfigError(file=place, path="$", found=found, expected=expected)
     return KeyRing(secret)
 
 
