@@ -1,0 +1,1 @@
+"""Judging: features, state of entities, rules, models, score and evidence. Pure."""

@@ -70,7 +70,7 @@ def split_by_owner(keys: NDArray[np.uint64], plan: Plan, *, source: int, owners:
 
     An entity belongs to the partition that its keyed hash names; a user to the partition of the user's events.
     """
-    kinds, judged = keys.shape
+    kinds = len(keys)
     flat = np.ascontiguousarray(keys.T).ravel()
     at = np.flatnonzero(flat)
     entity = flat[at]

@@ -1,0 +1,1 @@
+"""What flows: events, sightings, verdicts, configs, keys, and how they are read and written. Pure."""

@@ -1,0 +1,1 @@
+"""Moving: Kafka and Faust, turns, checkpoints, the worker and the commands."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from streams.parentage import die_with_parent
@@ -22,8 +23,11 @@ log = logging.getLogger(__name__)
 FATAL_EXIT = 3
 
 
-async def run(app: BatchApp) -> int:
-    """Run a Faust app until SIGTERM or until it breaks; returns the exit code."""
+async def run(app: BatchApp, finish: Callable[[], Awaitable[None]] | None = None) -> int:
+    """Run a Faust app until SIGTERM or until it breaks; returns the exit code.
+
+    ``finish`` is awaited between the signal and the stop.
+    """
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await app.start()
@@ -33,6 +37,8 @@ async def run(app: BatchApp) -> int:
     if not stop.is_set():
         log.critical("the %s app stopped by itself: %r", app.conf.id, app.crash_reason)
         return FATAL_EXIT
+    if finish is not None:
+        await finish()
     await app.stop()
     return 0
 
@@ -53,7 +59,8 @@ async def run_part(part: str, told: bytes) -> int:
     from streams.rollup import RollupApp
 
     fingerprint = load_key().fingerprint
-    return await run(RollupApp(order.settings, partitions=order.partitions, key_fingerprint=fingerprint).app)
+    rollup = RollupApp(order.settings, partitions=order.partitions, key_fingerprint=fingerprint)
+    return await run(rollup.app, rollup.finish)
 
 
 def main() -> int:

@@ -27,7 +27,9 @@ class Send(Protocol):
 
     async def __call__(
         self, topic: str, partition: int, value: bytes, key: bytes | None = None
-    ) -> Awaitable[int]: ...
+    ) -> Awaitable[int]:
+        """Publish to the topic of a role."""
+        ...
 
 
 class ConfigStore:
@@ -103,7 +105,7 @@ class Context:
             await work
         except asyncio.CancelledError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was: a task that is gone would leave its work undone
             die(name, error)
 
 

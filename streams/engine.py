@@ -22,7 +22,16 @@ from streams.judge_seat import JudgeSeat
 from streams.log_reader import LogReader
 from streams.settings import Settings
 from streams.shard_seat import ShardSeat
-from streams.transport import TP, Batch, BatchApp, FetchOptions, batch_agent, consumer_of, make_app, mark_up_to
+from streams.transport import (
+    TP,
+    Batch,
+    BatchApp,
+    FetchOptions,
+    batch_agent,
+    consumer_of,
+    make_app,
+    mark_up_to,
+)
 
 log = logging.getLogger(__name__)
 
@@ -136,12 +145,12 @@ class Engine:
         positions |= {TP(name("sightings"), owner): seat.position for owner, seat in self._shards.items()}
         return positions
 
-    def abandon(self, generation: int) -> None:
+    def abandon(self, generation: int) -> None:  # noqa: ARG002 - all seats are of one generation
         """Let every turn that waits for answers go."""
         for seat in self._judges.values():
             seat.abandon()
 
-    def on_data_loss(self, tp: TP, expected: int, found: int) -> bool:
+    def on_data_loss(self, tp: TP, expected: int, found: int) -> bool:  # noqa: ARG002 - whatever is lost
         """Accept no loss."""
         return False
 

@@ -19,6 +19,7 @@ from schemas.events import TOPICS
 from streams import recordings
 from streams.brokers import addresses
 from streams.installation import MAX_MESSAGE_BYTES, ensure_event_topics
+from streams.recordings import unseen
 from streams.routing import topic_of
 from streams.settings import Settings
 from streams.topics import open_topics
@@ -42,7 +43,7 @@ def load(
     *,
     rate: float | None = None,
     speed: float | None = None,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Callable[[int], None] = unseen,
 ) -> LoadSummary:
     """Publish every row in order; returns when all are acknowledged.
 

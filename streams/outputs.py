@@ -11,6 +11,7 @@ import logging
 import zlib
 from collections import deque
 from collections.abc import Iterable, Sequence
+
 import msgspec
 
 from schemas.errors import Abandoned, FencedError, StateError

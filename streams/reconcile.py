@@ -1,4 +1,4 @@
-"""Reconcile: does every record that was consumed stand in the tables, once, or in the account of what did not?
+"""Reconcile: every record that was consumed stands in the tables, once, or in the account of what did not.
 
 For each topic-partition: rows of ``verdicts/`` and ``late/`` + duplicates + rejected == records in the log, over the
 offsets that the commits cover. Rows are counted in the Parquet files themselves, records in Kafka; the engine's own

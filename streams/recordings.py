@@ -35,6 +35,10 @@ _FORMATS = {
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
+def unseen(rows: int) -> None:
+    """Progress that nobody watches."""
+
+
 def format_of(path: Path) -> tuple[str, str | None]:
     """Format and compression by the name's endings.
 
@@ -60,7 +64,7 @@ def count_rows(paths: Sequence[Path]) -> int | None:
     """Rows of all files, for a progress bar; None when only reading would tell."""
     if any(format_of(path)[0] != PARQUET for path in paths):
         return None
-    return sum(pq.read_metadata(path).num_rows for path in paths)
+    return sum(int(pq.read_metadata(path).num_rows) for path in paths)
 
 
 def tables(path: Path) -> Iterator[pa.Table]:

@@ -22,7 +22,7 @@ from metrics.partition_metrics import PartitionMetrics
 from metrics.rollup import Rollup
 from schemas.config import Config
 from schemas.decode import decode_json
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, StateError
 from schemas.events import RECORDING, TOPICS, EventBatch
 from schemas.keys import KeyRing
 from schemas.metric_tables import METRIC_SCHEMAS
@@ -31,6 +31,7 @@ from schemas.verdicts import Outcomes, Verdicts
 from sinks.metric_files import MetricFiles
 from sinks.parquet import ParquetSink
 from streams import recordings
+from streams.recordings import unseen
 from streams.routing import topics_of
 from streams.sealed import seal_with
 
@@ -83,7 +84,8 @@ class Core:
         answers = shard.take(
             sightings_of(inquiry, 0, judge.plan, topic=0, claim=_CLAIM), lambda _: judge.plan
         )
-        assert answers is not None, "a new turn of the only judge is never void"
+        if answers is None:
+            raise StateError("a new turn of the only judge was taken for a repeat")
         verdicts = judge.judge(inquiry, {0: answers})
         on_time = verdicts.late == 0
         self.metrics.update(
@@ -104,7 +106,7 @@ def replay(
     out: Path,
     *,
     batch_size: int = DEFAULT_BATCH_SIZE,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Callable[[int], None] = unseen,
 ) -> ReplaySummary:
     """Judge a recording and write its tables.
 

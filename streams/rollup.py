@@ -34,6 +34,9 @@ from streams.transport import TP, Batch, BatchApp, batch_agent, consumer_of, mak
 log = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_S = 1.0
+FINISH_S = 12.0
+"""After the signal to stop, for what is still to be shown."""
+_LOOK_AGAIN_S = 0.02
 FLUSH_SHARE = 0.2
 """Files are replaced whole; at most this share of the time goes into it, so large tables are replaced less often."""
 
@@ -94,9 +97,7 @@ class RollupApp:
         Of the pseudonym key; Redis refuses another one.
     """
 
-    def __init__(
-        self, settings: Settings, *, partitions: int, key_fingerprint: str
-    ) -> None:
+    def __init__(self, settings: Settings, *, partitions: int, key_fingerprint: str) -> None:
         self._settings, self._partitions = settings, partitions
         self._topic = settings.topic("partials")
         self._owned: dict[int, _Owned] = {}
@@ -160,10 +161,29 @@ class RollupApp:
                 await self.flush()
             except FencedError as error:
                 log.warning("a newer owner shows these numbers: %s", error)
-            except Exception as error:  # whatever it was: numbers that stand still would look like truth
+            except Exception as error:  # noqa: BLE001 - whatever it was: numbers that stand still would look like truth
                 die("the rollup", error)
             took = time.monotonic() - began
             await asyncio.sleep(max(FLUSH_INTERVAL_S, took * (1 / FLUSH_SHARE - 1)))
+
+    async def finish(self) -> None:
+        """Merge and show what the judges have published up to now; bounded, for others may go on publishing."""
+        try:
+            async with asyncio.timeout(FINISH_S):
+                consumer = consumer_of(self.app)
+                tps = [TP(self._topic, p) for p in range(self._partitions)]
+                owned = [tp for tp in tps if consumer.durable(tp) is not None]
+                for tp, end in (await consumer.end_offsets(owned)).items():
+                    while self._position(tp) < end:
+                        await asyncio.sleep(_LOOK_AGAIN_S)  # noqa: ASYNC110 - the agent tells nobody
+                await self._stop_flushing()
+                await self.flush()
+        except TimeoutError:
+            log.warning("not everything could be shown within %.0f s; the next owner does", FINISH_S)
+
+    def _position(self, tp: TP) -> int:
+        owned = self._owned.get(tp.partition)
+        return owned.position if owned is not None else consumer_of(self.app).durable(tp) or 0
 
     async def flush(self) -> None:
         """Show what changed since the last time, then let the positions follow."""
@@ -203,7 +223,11 @@ class RollupApp:
         await self._leave()
 
     async def _leave(self) -> None:
+        await self._stop_flushing()
+        self._owned.clear()
+
+    async def _stop_flushing(self) -> None:
         if self._flushing is not None:
             self._flushing.cancel()
+            await asyncio.wait([self._flushing])
             self._flushing = None
-        self._owned.clear()

@@ -70,11 +70,9 @@ class ShardSeat:
             self.position = max(self.position, batch.next)
 
     def _apply(self, values: list[bytes]) -> list[Answers]:
-        answers = []
-        for value in values:
-            if (answer := self._shard.take(decode_sightings(value), self._context.configs.plan)) is not None:
-                answers.append(answer)
-        return answers
+        plans = self._context.configs.plan
+        answers = (self._shard.take(decode_sightings(value), plans) for value in values)
+        return [answer for answer in answers if answer is not None]
 
     async def checkpoint(self) -> None:
         """Write the state as it stands between two batches, unless it is written already."""

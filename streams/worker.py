@@ -147,9 +147,9 @@ async def _start(part: str, told: bytes) -> asyncio.subprocess.Process:
         # A group of its own: Ctrl-C reaches the parent alone, which stops the children in order.
         start_new_session=True,
     )
-    assert child.stdin is not None
-    child.stdin.write(told)
-    child.stdin.write_eof()
+    if child.stdin is not None:
+        child.stdin.write(told)
+        child.stdin.write_eof()
     return child
 
 

@@ -57,7 +57,9 @@ class Installation:
 
     # -- commands ------------------------------------------------------------------------------------------------
 
-    def run(self, *arguments: str | Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str | Path, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         done = subprocess.run(
             [WOOLWATCH, *map(str, arguments)],

@@ -46,7 +46,9 @@ def made_events(rows: int, seed: int = 1, *, broken: bool = True) -> list[bytes]
         user = f"f{draw.randrange(60)}" if farm else f"u{draw.randrange(max(20, rows // 12))}"
         event = {
             "event_id": f"e{seed}-{i}",
-            "event": draw.choice(("signup", "product_view", "product_view", "add_to_cart", "purchase", "看广告")),
+            "event": draw.choice(
+                ("signup", "product_view", "product_view", "add_to_cart", "purchase", "看广告")
+            ),
             "ts": START_MS + i * 500 - draw.randrange(4000),
             "user_id": user,
             "device_id": f"farm{draw.randrange(4)}" if farm else f"d-{user}",
@@ -73,9 +75,13 @@ def made_events(rows: int, seed: int = 1, *, broken: bool = True) -> list[bytes]
                     )
                 )
             )
-        lines.append(json.dumps({k: v for k, v in event.items() if v is not None}, ensure_ascii=i % 2 == 0).encode())
+        lines.append(
+            json.dumps({k: v for k, v in event.items() if v is not None}, ensure_ascii=i % 2 == 0).encode()
+        )
         if broken and draw.random() < 0.02:
-            lines.append(draw.choice((lines[-1], lines[max(0, len(lines) - 40)], b"{", b"[1]", b'{"event_id":"\xff"}')))
+            lines.append(
+                draw.choice((lines[-1], lines[max(0, len(lines) - 40)], b"{", b"[1]", b'{"event_id":"\xff"}'))
+            )
     return lines
 
 

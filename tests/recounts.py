@@ -34,7 +34,9 @@ def recount_features(config: Config, sightings: Path, out: Path) -> int:
     names = [name for name, feature in config.features.items() if feature.entity is not None]
     columns = ", ".join(["topic", "partition", '"offset"', *(f"f_{name}" for name in names)])
     compared = 0
-    for topic, partition, offset, *values in rows_of(out, "verdicts", columns) + rows_of(out, "late", columns):
+    for topic, partition, offset, *values in rows_of(out, "verdicts", columns) + rows_of(
+        out, "late", columns
+    ):
         expected = want.get((topic, partition, offset), {})
         for name, value in zip(names, values, strict=True):
             assert value == expected.get(name), (topic, partition, offset, name, value, expected.get(name))
@@ -92,7 +94,9 @@ def recount_dau(out: Path, *, restate_ms: int) -> int:
     ).fetchall()
     got = rows_of(out, "metrics/dau", "date, campaign, dim, dim_value, users_gross, users_suspect")
     assert Counter(got) == Counter(want)
-    assert not [row for row in rows_of(out, "metrics/dau", "users_gross - users_suspect - users_clean") if row[0]]
+    assert not [
+        row for row in rows_of(out, "metrics/dau", "users_gross - users_suspect - users_clean") if row[0]
+    ]
     return len(got)
 
 
@@ -140,6 +144,7 @@ def _depth(events: list[tuple[int, str]], steps: tuple[str, ...], within_ms: int
 
 def redis_equals_parquet(url: str, namespace: str, out: Path) -> int:
     """Compare every number of funnels and DAU in Redis with the tables; returns how many."""
+
     def part(value: Any) -> str:
         return "-" if value is None else "%2D" if value == "-" else quote(str(value), safe="")
 

@@ -32,7 +32,9 @@ HOUR_MS = 3_600_000
 
 
 def _children(pid: int) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
     return [int(word) for word in listed.stdout.split()]
 
 
@@ -63,7 +65,9 @@ def test_six_kills_change_nothing(
     recording = write_recording(tmp_path / "events.jsonl", lines)
     try:
         workers = [installation.start_worker(), installation.start_worker()]
-        loading = threading.Thread(target=installation.load, args=(recording,), kwargs={"rate": 300}, daemon=True)
+        loading = threading.Thread(
+            target=installation.load, args=(recording,), kwargs={"rate": 300}, daemon=True
+        )
         loading.start()
         for _ in range(KILLS):
             loading.join(draw.uniform(3.0, 8.0))

@@ -37,9 +37,7 @@ def install(
 
     def make(partitions: int) -> Installation:
         config = write_config(tmp_path / "config")
-        made.append(
-            Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=partitions)
-        )
+        made.append(Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=partitions))
         return made[-1]
 
     yield make
@@ -58,7 +56,13 @@ def test_one_partition_equals_replay_to_the_bit(install: Install, tmp_path: Path
     assert installation.stop(worker) == 0
     installation.replay(recording, out=tmp_path / "replayed")
     same_tables(
-        installation.out, tmp_path / "replayed", "verdicts", "late", "metrics/funnel", "metrics/dau", "metrics/events"
+        installation.out,
+        tmp_path / "replayed",
+        "verdicts",
+        "late",
+        "metrics/funnel",
+        "metrics/dau",
+        "metrics/events",
     )
     assert len(rows_of(installation.out, "verdicts")) > 1500
 
@@ -83,5 +87,8 @@ def test_two_workers_count_as_one(install: Install, tmp_path: Path) -> None:
     installation.replay(recording, out=tmp_path / "replayed")
     for table in ("metrics/funnel", "metrics/dau"):
         same_tables(installation.out, tmp_path / "replayed", table, columns=GROSS)
-    ids = [Counter(rows_of(out, "verdicts", "event_id, event, ts")) for out in (installation.out, tmp_path / "replayed")]
+    ids = [
+        Counter(rows_of(out, "verdicts", "event_id, event, ts"))
+        for out in (installation.out, tmp_path / "replayed")
+    ]
     assert ids[0] == ids[1]
