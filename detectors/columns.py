@@ -73,8 +73,11 @@ class Columns:
             values = batch.integers[INTEGER_FIELDS.index(field)][rows]
             return np.where(values < 0, np.nan, values.astype(np.float64))
         if field in FLOAT_FIELDS:
-            return batch.floats[FLOAT_FIELDS.index(field)][rows]
-        return batch.attribute_numbers[batch.attributes.index(field.removeprefix("attrs."))][rows]
+            numbers = batch.floats[FLOAT_FIELDS.index(field)]
+        else:
+            numbers = batch.attribute_numbers[batch.attributes.index(field.removeprefix("attrs."))]
+        picked: NDArray[np.float64] = numbers[rows]
+        return picked
 
     def _equals(self, field: str, literal: str) -> NDArray[np.float64]:
         keys = entity_keys(self._batch, field, self._ring)[self._rows]

@@ -157,8 +157,10 @@ class Judge:
 
     def _ip_keys(self, inquiry: Inquiry) -> NDArray[np.uint64]:
         if "ip" in self.plan.kinds:
-            return inquiry.keys[self.plan.kinds.index("ip")]
-        return entity_keys(inquiry.batch, "ip", self._ring)[inquiry.rows]
+            keys: NDArray[np.uint64] = inquiry.keys[self.plan.kinds.index("ip")]
+        else:
+            keys = entity_keys(inquiry.batch, "ip", self._ring)[inquiry.rows]
+        return keys
 
     # -- state ---------------------------------------------------------------------------------------------------
 

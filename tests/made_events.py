@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 START_MS = 1_760_000_000_000
 STEPS = ("product_view", "add_to_cart", "purchase")
@@ -44,12 +45,13 @@ def made_events(rows: int, seed: int = 1, *, broken: bool = True) -> list[bytes]
     for i in range(rows):
         farm = draw.random() < 0.1
         user = f"f{draw.randrange(60)}" if farm else f"u{draw.randrange(max(20, rows // 12))}"
-        event = {
+        ts = START_MS + i * 500 - draw.randrange(4000)
+        event: dict[str, Any] = {
             "event_id": f"e{seed}-{i}",
             "event": draw.choice(
                 ("signup", "product_view", "product_view", "add_to_cart", "purchase", "看广告")
             ),
-            "ts": START_MS + i * 500 - draw.randrange(4000),
+            "ts": ts,
             "user_id": user,
             "device_id": f"farm{draw.randrange(4)}" if farm else f"d-{user}",
             "ip": f"10.1.{draw.randrange(3) if farm else draw.randrange(200)}.{draw.randrange(40)}",
@@ -60,21 +62,18 @@ def made_events(rows: int, seed: int = 1, *, broken: bool = True) -> list[bytes]
             "amount_minor": draw.randrange(5000),
         }
         if broken and draw.random() < 0.06:
-            event.update(
-                draw.choice(
-                    (
-                        {"ts": event["ts"] - 2 * 3_600_000},
-                        {"event_id": f"e{seed}-{max(0, i - draw.randrange(1, 30))}", "user_id": None},
-                        {"lat": 31.2},
-                        {"ip": "1.2.3.999"},
-                        {"ts": "yesterday"},
-                        {"attr": {"nested": 1}},
-                        {"channel": 'quo"ted'},
-                        {"device_id": "", "ip": None},
-                        {"score": 1.5, "vip": True},
-                    )
-                )
+            odd: tuple[dict[str, Any], ...] = (
+                {"ts": ts - 2 * 3_600_000},
+                {"event_id": f"e{seed}-{max(0, i - draw.randrange(1, 30))}", "user_id": None},
+                {"lat": 31.2},
+                {"ip": "1.2.3.999"},
+                {"ts": "yesterday"},
+                {"attr": {"nested": 1}},
+                {"channel": 'quo"ted'},
+                {"device_id": "", "ip": None},
+                {"score": 1.5, "vip": True},
             )
+            event.update(draw.choice(odd))
         lines.append(
             json.dumps({k: v for k, v in event.items() if v is not None}, ensure_ascii=i % 2 == 0).encode()
         )

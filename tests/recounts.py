@@ -18,7 +18,14 @@ def rows_of(folder: Path, table: str, columns: str = "*") -> list[tuple[Any, ...
     """Rows of a table; none when it has no file."""
     if not any((folder / table).glob("**/*.parquet")):
         return []
-    return duckdb.sql(f"select {columns} from read_parquet('{folder}/{table}/**/*.parquet')").fetchall()
+    return asked(f"select {columns} from read_parquet('{folder}/{table}/**/*.parquet')")
+
+
+def asked(query: str) -> list[tuple[Any, ...]]:
+    """Rows of a query to DuckDB."""
+    relation = duckdb.sql(query)
+    assert relation is not None
+    return relation.fetchall()
 
 
 def same_tables(left: Path, right: Path, *tables: str, columns: str = "*") -> None:
@@ -29,7 +36,7 @@ def same_tables(left: Path, right: Path, *tables: str, columns: str = "*") -> No
 
 
 def recount_features(config: Config, sightings: Path, out: Path) -> int:
-    """Count every state feature again from the sightings log and compare with the verdicts; returns the values compared."""
+    """Count every state feature again from the sightings log; returns how many values of verdicts were compared."""
     want = _features_by_event(config, sightings)
     names = [name for name, feature in config.features.items() if feature.entity is not None]
     columns = ", ".join(["topic", "partition", '"offset"', *(f"f_{name}" for name in names)])
@@ -44,14 +51,16 @@ def recount_features(config: Config, sightings: Path, out: Path) -> int:
     return compared
 
 
-def _features_by_event(config: Config, sightings: Path) -> dict[tuple[str, int, int], dict[str, float]]:
+def _features_by_event(
+    config: Config, sightings: Path
+) -> dict[tuple[str, int, int], dict[str, float | None]]:
     seen: dict[tuple[str, int], dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     times: dict[tuple[str, int], list[tuple[str | None, int]]] = defaultdict(list)
-    found: dict[tuple[str, int, int], dict[str, float]] = defaultdict(dict)
-    log = duckdb.sql(
+    found: dict[tuple[str, int, int], dict[str, float | None]] = defaultdict(dict)
+    log = asked(
         f"""select topic, partition, "offset", epoch_ms(ts), event, look_only, kind, entity, members
         from read_parquet('{sightings}', file_row_number = true) order by file_row_number"""
-    ).fetchall()
+    )
     for topic, partition, offset, ts, event, look_only, kind, entity, members in log:
         here, answers = (kind, entity), found[topic, partition, offset]
         for name, feature in config.features.items():
@@ -61,7 +70,7 @@ def _features_by_event(config: Config, sightings: Path) -> dict[tuple[str, int, 
             for member, value in members.items():
                 seen[here][member][value] = max(ts, seen[here][member].get(value, ts))
             times[here].append((event, ts))
-    return {key: {n: v for n, v in values.items() if v is not None} for key, values in found.items()}
+    return found
 
 
 def _answer(feature: Any, seen: Any, times: Any, ts: int, members: dict[str, int]) -> float | None:
@@ -77,7 +86,7 @@ def _answer(feature: Any, seen: Any, times: Any, ts: int, members: dict[str, int
 
 def recount_dau(out: Path, *, restate_ms: int) -> int:
     """Recount DAU, gross and suspect, from the run's own verdicts with SQL; returns the rows compared."""
-    want = duckdb.sql(
+    want = asked(
         f"""
         with verdicts as (select *, date_trunc('day', ts) as day from read_parquet('{out}/verdicts/**/*.parquet')),
         flagged as (select "user", min(ts) as bad from verdicts where level in ('review', 'block') group by 1),
@@ -91,7 +100,7 @@ def recount_dau(out: Path, *, restate_ms: int) -> int:
             count(*) filter (bad < day + interval 1 day + to_milliseconds({restate_ms}))
         from daily left join flagged using ("user") group by all
         """
-    ).fetchall()
+    )
     got = rows_of(out, "metrics/dau", "date, campaign, dim, dim_value, users_gross, users_suspect")
     assert Counter(got) == Counter(want)
     assert not [

@@ -44,7 +44,7 @@ def run(server: RedisServer, use: Use) -> None:
     asyncio.run(main())
 
 
-def sink_on(client: Redis, **settings: Any) -> RedisSink:  # noqa: ANN401 (handed on)
+def sink_on(client: Redis, **settings: Any) -> RedisSink:
     return RedisSink(client, partition=3, key_fingerprint="key", **settings)
 
 
@@ -152,7 +152,7 @@ def test_a_write_that_breaks_off_after_any_call_is_taken_up_and_nothing_goes_bac
         """Write until the reply of a call is lost; what is shown then, None when there were fewer calls."""
         write, numbers = RedisFunctions.write, itertools.count(1)
 
-        async def broken(self: RedisFunctions, *arguments: Any) -> int:  # noqa: ANN401 (handed on)
+        async def broken(self: RedisFunctions, *arguments: Any) -> int:
             reply = await write(self, *arguments)
             if next(numbers) == broken_at:
                 raise UnreachableError("the reply is lost")
@@ -515,7 +515,7 @@ def test_many_numbers_are_written_in_several_calls_before_the_position_moves(
         monkeypatch.setattr("sinks.metric_redis.CALL_FIELDS", 10)
         write, calls = RedisFunctions.write, 0
 
-        async def watched(self: RedisFunctions, *arguments: Any) -> int:  # noqa: ANN401 (handed on)
+        async def watched(self: RedisFunctions, *arguments: Any) -> int:
             nonlocal calls
             calls += 1
             assert await self.position("{woolwatch}:rollup:0") == 0

@@ -101,7 +101,7 @@ def test_kill_9_and_restart_count_nothing_twice(bench: Bench) -> None:
     expected = bench.send(partitions(topic, 2), 4_000)
     for life in range(2):
         worker = bench.start(f"life-{life}", [topic], "--max-records", "50", "--work-ms", "5")
-        bench.until(lambda: bool(bench.batches(f"life-{life}")), "the worker writes")  # noqa: B023
+        bench.until(lambda: bool(bench.batches(f"life-{life}")), "the worker writes")
         worker.kill()
         bench.forget_members()
     bench.start("last", [topic], "--from-sink")

@@ -34,7 +34,7 @@ models:
   anomaly:  {kind: half_space_trees, trees: 25, height: 8, features: [device_other_users, ip_other_users, dwell_ms], weight: 0.3}
   labelled: {kind: river, class: linear_model.LogisticRegression, scale: true, features: [device_other_users, ip_other_users, dwell_ms], learns: labels, weight: 0.6}
 levels: {observe: 0.3, review: 0.6, block: 0.85}
-"""  # noqa: E501 - as the contract has it, word for word
+"""
 METRICS = """\
 funnels:
   purchase: {steps: [product_view, add_to_cart, purchase], within: 24h, by: [channel, platform], windows: [all, 1d]}
@@ -42,7 +42,7 @@ dau: {by: [channel, platform]}      # `dau: {}` is the total alone
 kpi_alerts:
   checkout_drop: {metric: "funnel.purchase.rate(2, 3)", window: 10m, below: 0.25, for: 3}
   odd_traffic:   {metric: events.click.count, by: channel, window: 5m, anomaly: true, sensitivity: 0.99}
-"""  # noqa: E501 - as the contract has it, word for word
+"""
 
 
 def read(text: str) -> Config:

@@ -17,7 +17,7 @@ TS = 1_760_000_000_000
 PLAIN = {"event_id": "e1", "event": "click", "ts": TS, "user_id": "u1"}
 
 
-def decode(*values: bytes | None, **options: Any) -> EventBatch:  # noqa: ANN401 -- handed on as they are
+def decode(*values: bytes | None, **options: Any) -> EventBatch:
     return decode_json(
         values,
         topic="clicks",

@@ -34,11 +34,11 @@ def options(rows: int) -> dict[str, Any]:
     }
 
 
-def decode(table: pa.Table, **more: Any) -> TableBatch:  # noqa: ANN401 -- handed on as they are
+def decode(table: pa.Table, **more: Any) -> TableBatch:
     return decode_table(table, **(options(table.num_rows) | more))
 
 
-def events(**columns: Any) -> pa.Table:  # noqa: ANN401 -- whatever Arrow takes
+def events(**columns: Any) -> pa.Table:
     """A table of plain events with these columns set."""
     rows = len(next(iter(columns.values())))
     plain = {
@@ -135,7 +135,7 @@ def test_dates_decimals_and_small_types_are_read() -> None:
         lat=pa.array([31.5], pa.float32()),
         lon=pa.array([121], pa.int32()),
         channel=pa.array(["wx"]).dictionary_encode(),
-        age=pa.array([dt.datetime(1970, 1, 1, 0, 0, 1)], pa.timestamp("us")),  # noqa: DTZ001 -- without a zone
+        age=pa.array([dt.datetime(1970, 1, 1, 0, 0, 1)], pa.timestamp("us")),
         browser=pa.array([b"edge"], pa.binary()),
         vip=pa.array([True]),
     )

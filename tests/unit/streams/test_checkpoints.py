@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from schemas.errors import StateError
 from streams.checkpoints import Checkpoint, CheckpointStore
 
 
 def checkpoint(position: int) -> Checkpoint:
-    state = {
+    state: dict[str, NDArray[Any] | bytes] = {
         "a/ids": np.arange(position, dtype=np.uint64).reshape(-1, 1),
         "a/none": np.zeros(0, np.int32),
         "b/json": b'{"x": 1}',
@@ -64,7 +66,8 @@ def test_a_torn_one_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> 
     content = bytearray(newest.read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 1
-    newest.write_bytes({"cut": content[:-3], "flip": content, "empty": b""}[damage])
+    damaged = {"cut": content[:-3], "flip": content, "empty": bytearray()}
+    newest.write_bytes(damaged[damage])
     got = store.load()
     assert got is not None
     assert got.position == 10

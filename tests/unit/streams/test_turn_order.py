@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,8 +21,8 @@ LENGTH = 30
 
 
 def batch(start: int, next_: int) -> Batch:
-    records = [SimpleNamespace(offset=offset, value=b"", timestamp=0) for offset in range(start, next_)]
-    return Batch(TP("t", 0), records, start=start, next=next_, generation=1)  # type: ignore[arg-type]
+    records: list[Any] = [SimpleNamespace(offset=o, value=b"", timestamp=0) for o in range(start, next_)]
+    return Batch(TP("t", 0), records, start=start, next=next_, generation=1)
 
 
 def cuts(draw: st.DrawFn) -> list[int]:
@@ -31,9 +33,7 @@ def cuts(draw: st.DrawFn) -> list[int]:
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[Turn], list[list[int]]]:
     """A recorded order of both topics up to somewhere, and how each topic is fetched afterwards."""
-    waiting = {
-        topic: list(zip(turned[:-1], turned[1:], strict=True)) for topic in (0, 1) for turned in [cuts(draw)]
-    }
+    waiting = {topic: list(pairwise(turned)) for topic in (0, 1) for turned in [cuts(draw)]}
     recorded: list[Turn] = []
     for _ in range(draw(st.integers(0, 8))):
         topic = draw(st.sampled_from([0, 1]))
@@ -53,7 +53,7 @@ def test_recorded_turns_come_first_and_nothing_is_lost(history: tuple[list[Turn]
         taken.append(piece)
 
     async def fetch(order: TurnOrder, topic: int) -> None:
-        for start, next_ in zip(fetched[topic][:-1], fetched[topic][1:], strict=True):
+        for start, next_ in pairwise(fetched[topic]):
             await order.run(topic, batch(start, next_), take)
 
     async def run() -> None:
