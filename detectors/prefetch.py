@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]  # no stubs exist; this module is its typed adapter
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
