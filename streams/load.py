@@ -26,6 +26,8 @@ from streams.topics import open_topics
 
 log = logging.getLogger(__name__)
 
+_CLOSE_S = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class LoadSummary:
@@ -96,7 +98,8 @@ def load(
     except KafkaError as error:
         raise UnreachableError(f"Kafka at {settings.brokers} did not take the events: {error}") from error
     finally:
-        producer.close()
+        # What is not acknowledged by now never will be: an interrupted load does not wait for a broker that is gone.
+        producer.close(timeout=_CLOSE_S)
     if failures:
         raise UnreachableError(f"Kafka did not take {len(failures)} events; the first said {failures[0]!r}")
     return LoadSummary(published, too_large, time.monotonic() - started)
