@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from metrics.definitions import DAY_MS, MetricPlan
 from metrics.dimensions import CellTable
 from metrics.distinct_users import DistinctUsers
-from metrics.hash_index import SMALLEST, first_slot, mixed, new_index
+from metrics.hash_index import SMALLEST, first_slot, hash_of, new_index
 from metrics.members import Members, add_member, find_key, has_room
 from metrics.names import ABSENT, UNKNOWN
 from metrics.time_zones import zone_offsets
@@ -123,7 +123,7 @@ def _new_spots(capacity: int, width: int, first: int) -> Spots:
 @flat_kernel
 def spot_slot(spots: Spots, cell: int, local: int, day: int) -> int:
     """Slot of a spot, or the empty one where it belongs."""
-    slot = first_slot(mixed(mixed(np.uint64(cell), local), day), len(spots.slots))
+    slot = first_slot(hash_of(cell, local, day, 0), len(spots.slots))
     while spots.slots[slot] != 0:
         row = spots.slots[slot] - 1
         if spots.cells[row] == cell and spots.days[row, 0] == local and spots.days[row, 1] == day:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.hash_index import first_slot, mixed, new_index
+from metrics.hash_index import first_slot, hash_of, new_index
 from metrics.quantiles import bucket_of
 from schemas.flat_kernels import flat_kernel
 from schemas.kernels import kernel
@@ -80,7 +80,7 @@ def new_tables(minutes: int, hours: int, buckets: int) -> EventTables:
 @flat_kernel
 def hour_slot(t: EventTables, hour: int, campaign: int, event: int) -> int:
     """Slot of an hour, or the empty one where it belongs."""
-    slot = first_slot(mixed(mixed(np.uint64(hour), campaign), event), len(t.hour_index))
+    slot = first_slot(hash_of(hour, campaign, event, 0), len(t.hour_index))
     while t.hour_index[slot] != 0:
         row = t.hours[t.hour_index[slot] - 1]
         if row.hour == hour and row.campaign == campaign and row.event == event:
@@ -109,8 +109,7 @@ def find_hour(t: EventTables, hour: int, campaign: int, event: int) -> int:
 @flat_kernel
 def minute_slot(t: EventTables, minute: int, campaign: int, channel: int, event: int) -> int:
     """Slot of a minute, or the empty one where it belongs."""
-    hashed = mixed(mixed(mixed(np.uint64(minute), campaign), channel), event)
-    slot = first_slot(hashed, len(t.minute_index))
+    slot = first_slot(hash_of(minute, campaign, channel, event), len(t.minute_index))
     while t.minute_index[slot] != 0:
         row = t.minutes[t.minute_index[slot] - 1]
         if (
@@ -154,7 +153,7 @@ def find_minute(t: EventTables, minute: int, campaign: int, channel: int, event:
 @flat_kernel
 def bucket_slot(t: EventTables, minute: int, bucket: int) -> int:
     """Slot of a bucket of a minute's row, or the empty one where it belongs."""
-    slot = first_slot(mixed(np.uint64(minute), bucket), len(t.bucket_index))
+    slot = first_slot(hash_of(minute, bucket, 0, 0), len(t.bucket_index))
     while t.bucket_index[slot] != 0:
         row = t.buckets[t.bucket_index[slot] - 1]
         if row.minute == minute and row.bucket == bucket:

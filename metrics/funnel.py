@@ -35,6 +35,8 @@ from schemas.flat_kernels import flat_kernel
 
 MOST_EVENTS = 2_048
 NO_STEP = -1
+TOUCHED_AHEAD = 64
+"""Events whose slabs are read ahead together; 32 to 256 are equally fast."""
 
 
 class FunnelCounter:
@@ -89,7 +91,7 @@ class FunnelCounter:
             No event of this batch or to come lies below it.
         """
         campaigns = cells.values[row_cells, 0]
-        progress = np.zeros(2, np.int64)
+        progress, found = np.zeros(3, np.int64), np.empty(TOUCHED_AHEAD, np.int64)
         room = len(rows)
         state = -1
         while state != DONE:
@@ -106,6 +108,7 @@ class FunnelCounter:
                 watermark_ms,
                 self._reached,
                 progress,
+                found,
             )
             if state == REACHED_FULL and progress[1] == 0:
                 room = 2 * len(self._reached)

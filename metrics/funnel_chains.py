@@ -26,6 +26,7 @@ STEP_EVENT = np.dtype(
 start.
 """
 
+NEAR = 4
 LATEST_MS = np.iinfo(np.int64).max
 
 
@@ -154,6 +155,20 @@ def same_windows(first_ms: int, second_ms: int, steps: Steps) -> bool:
         if window_ms > 0 and first_ms // window_ms != second_ms // window_ms:
             return False
     return True
+
+
+@flat_kernel
+def is_counted(slab: NDArray[np.void], start: int, to_step: int, steps: Steps) -> bool:
+    """Whether a start just before, of equal keys, has reached as much: then the user counts there already."""
+    for place in range(max(0, start - NEAR), start):
+        if (
+            slab[place].kind == steps.kinds[0]
+            and slab[place].cell == slab[start].cell
+            and slab[place].reached >= to_step
+            and same_windows(slab[place].ts_ms, slab[start].ts_ms, steps)
+        ):
+            return True
+    return False
 
 
 @flat_kernel

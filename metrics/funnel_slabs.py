@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.definitions import FunnelPlan
-from metrics.funnel_chains import STEP_EVENT, Steps, first_start, follow_chain, insert_event, prune_slab
+from metrics.funnel_chains import (
+    STEP_EVENT,
+    Steps,
+    first_start,
+    follow_chain,
+    insert_event,
+    is_counted,
+    prune_slab,
+)
 from metrics.hash_index import first_slot, mixed, new_index, power_of_two
 from schemas.flat_kernels import flat_kernel
 
@@ -196,7 +204,9 @@ def extend_chains(
         if slab[start].kind != steps.kinds[0] or slab[start].reached == len(steps.kinds):
             continue
         to_step = follow_chain(slab, used, start, steps)
-        if to_step > slab[start].reached:
+        if to_step > slab[start].reached and is_counted(slab, start, to_step, steps):
+            slab[start].reached = to_step
+        elif to_step > slab[start].reached:
             reached[count].row = row
             reached[count].start_ms = slab[start].ts_ms
             reached[count].cell = slab[start].cell
@@ -205,6 +215,32 @@ def extend_chains(
             slab[start].reached = to_step
             count += 1
     return count
+
+
+@flat_kernel
+def touch_slabs(
+    s: Slabs,
+    users: NDArray[np.uint64],
+    campaigns: NDArray[np.int32],
+    kinds: NDArray[np.int8],
+    begin: int,
+    found: NDArray[np.int64],
+) -> int:
+    """Read what the next events will look for, in loops so short that their cache misses overlap.
+
+    Taking the events one by one waits for each miss: with this it takes half the time. ``found`` is scratch, its
+    length the number of events; the sum returned means nothing and keeps the loops from being left out.
+    """
+    count = min(len(found), len(users) - begin)
+    for i in range(count):
+        slot = first_slot(mixed(users[begin + i], campaigns[begin + i]), len(s.slots))
+        found[i] = s.slots[slot] if kinds[begin + i] >= 0 else 0
+    for i in range(count):
+        found[i] = s.slabs[found[i] - 1].begin if found[i] > 0 else 0
+    total = 0
+    for i in range(count):
+        total += s.arena[found[i]].cell
+    return total
 
 
 @flat_kernel
@@ -219,12 +255,15 @@ def take_events(
     watermark_ms: int,
     reached: NDArray[np.void],
     progress: NDArray[np.int64],
+    found: NDArray[np.int64],
 ) -> int:
     """Take events; return DONE or what there is no room in.
 
-    ``kinds`` is -1 for events that take no step; ``progress`` is (next row, rows of ``reached`` filled).
+    ``kinds`` is -1 for events that take no step; ``progress`` is (next row, rows of ``reached`` filled, nothing).
     """
     for i in range(progress[0], len(users)):
+        if i % len(found) == 0:
+            progress[2] += touch_slabs(s, users, campaigns, kinds, i, found)
         progress[0] = i
         if kinds[i] < 0:
             continue

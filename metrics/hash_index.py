@@ -15,6 +15,12 @@ SMALLEST = 16
 
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_WEIGHTS = (
+    np.uint64(0x9E3779B97F4A7C15),
+    np.uint64(0xC2B2AE3D27D4EB4F),
+    np.uint64(0x165667B19E3779F9),
+    np.uint64(0xD6E8FEB86659FD93),
+)
 _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 
 
@@ -25,6 +31,14 @@ def mixed(seed: np.uint64, value: int) -> np.uint64:
     x = (x ^ (x >> _SHIFTS[0])) * _FIRST
     x = (x ^ (x >> _SHIFTS[1])) * _SECOND
     return x ^ (x >> _SHIFTS[2])
+
+
+@flat_kernel
+def hash_of(first: int, second: int, third: int, fourth: int) -> np.uint64:
+    """Hash four small numbers: a weighted sum, finished once."""
+    total = np.uint64(first) * _WEIGHTS[0] + np.uint64(second) * _WEIGHTS[1]
+    total += np.uint64(third) * _WEIGHTS[2] + np.uint64(fourth) * _WEIGHTS[3]
+    return mixed(total, 0)
 
 
 @flat_kernel

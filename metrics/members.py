@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.hash_index import first_slot, mixed, new_index
+from metrics.hash_index import first_slot, hash_of, new_index
 from schemas.flat_kernels import flat_kernel
 from schemas.kernels import kernel
 
@@ -160,7 +160,7 @@ def pair_slot(m: Members, user: int, key: int) -> int:
     """
     pair = packed_pair(user, key)
     line = len(m.pairs) // PAIRS_A_LINE
-    slot = PAIRS_A_LINE * first_slot(mixed(np.uint64(user), m.keys[key].block), line)
+    slot = PAIRS_A_LINE * first_slot(hash_of(user, m.keys[key].block, 0, 0), line)
     while m.pairs[slot] != 0 and m.pairs[slot] != pair:
         slot = (slot + 1) & (len(m.pairs) - 1)
     return slot
@@ -223,8 +223,7 @@ def mark_all_bad(
 @flat_kernel
 def block_slot(m: Members, group: int, start_ms: int, campaign: int) -> int:
     """Slot of a block, or the empty one where it belongs."""
-    hashed = mixed(mixed(mixed(np.uint64(group), start_ms), campaign), 0)
-    slot = first_slot(hashed, len(m.block_index))
+    slot = first_slot(hash_of(group, start_ms, campaign, 0), len(m.block_index))
     while m.block_index[slot] != 0:
         block = m.blocks[m.block_index[slot] - 1]
         if block.group == group and block.start_ms == start_ms and block.campaign == campaign:
@@ -255,8 +254,7 @@ def find_block(m: Members, group: int, start_ms: int, campaign: int, closes_ms: 
 @flat_kernel
 def key_slot(m: Members, definition: int, start_ms: int, campaign: int, value: int) -> int:
     """Slot of a key, or the empty one where it belongs."""
-    hashed = mixed(mixed(mixed(np.uint64(definition), start_ms), campaign), value)
-    slot = first_slot(hashed, len(m.key_index))
+    slot = first_slot(hash_of(definition, start_ms, campaign, value), len(m.key_index))
     while m.key_index[slot] != 0:
         key = m.keys[m.key_index[slot] - 1]
         if (

@@ -39,7 +39,7 @@ class ZoneOffsets:
         --------
         The day on which summer begins has 23 hours.
 
-        >>> ends = zone_offsets("Europe/Berlin").day_ends(np.array([20177, 20178]))
+        >>> ends = zone_offsets("Europe/Berlin").day_ends(np.array([20176, 20177]))
         >>> int(ends[1] - ends[0]) // 3_600_000
         23
         """

@@ -23,7 +23,9 @@ FUNNELS = {
     "the same name twice": "{steps: [a, b, a], within: 12ms, by: [channel], windows: [all, 10ms]}",
     "a name again at once": "{steps: [a, b, b, c], within: 15ms}",
     "ties": "{steps: [a, b, c], within: 10ms, by: [channel], order: ties_allowed}",
-    "ties and the same name": "{steps: [b, a, b, a, c], within: 10ms, order: ties_allowed, windows: [all, 10ms]}",
+    "ties and the same name": (
+        "{steps: [b, a, b, a, c], within: 10ms, order: ties_allowed, windows: [all, 10ms]}"
+    ),
 }
 
 
