@@ -25,7 +25,7 @@ from metrics.quantiles import BOUNDARIES
 
 
 class EventCounts:
-    """Counts events by minute; hours that are over go. A row costs 80 to 96 bytes, each bucket 24 to 40."""
+    """Counts events by minute; hours that are over go. A row costs 80 bytes, a bucket 32."""
 
     def __init__(self) -> None:
         self.tables = new_tables(SMALLEST, SMALLEST, SMALLEST)
