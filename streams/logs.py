@@ -11,6 +11,10 @@ import time
 
 import orjson
 
+_RETRIES_BY_ITSELF = ("aiokafka", "kafka")
+_SERVICES = ("streams.batch_transport", "streams.batch_consumer", "streams.batch_thread")
+"""Faust's services log their starts and stops under the names of the modules that subclass them."""
+
 
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, part, logger, message, and the traceback where there is one."""
@@ -44,5 +48,13 @@ def set_up_logs(part: str, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("aiokafka", "kafka", "faust", "mode", "numba"):
+    handler.addFilter(_as_warning)
+    for noisy in (*_RETRIES_BY_ITSELF, "faust", "mode", "numba", *_SERVICES):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _as_warning(record: logging.LogRecord) -> bool:
+    """What the clients call an error they try again by themselves: nobody must act."""
+    if record.levelno == logging.ERROR and record.name.startswith(_RETRIES_BY_ITSELF):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
