@@ -42,8 +42,8 @@ TOUCHED_AHEAD = 64
 class FunnelCounter:
     """Counts one funnel into :class:`DistinctUsers`.
 
-    Costs 120 bytes for a user and campaign with up to 4 step events that still matter, then 16 an event; half of
-    the arena is free after it was tidied.
+    Costs 120 bytes for a user and campaign with up to 4 step events that still matter, then 16 an event; half
+    of the arena is free after it was tidied.
     """
 
     def __init__(self, plan: FunnelPlan, lateness_ms: int, *, most_events: int = MOST_EVENTS) -> None:
@@ -124,9 +124,21 @@ class FunnelCounter:
         return {"slabs": slabs.slabs[: used[SLABS]].copy(), "arena": slabs.arena[: used[ARENA]].copy()}
 
     def restore(
-        self, slabs: NDArray[np.void], arena: NDArray[np.void], *, ignored: int, watermark_ms: int
+        self,
+        slabs: NDArray[np.void],
+        arena: NDArray[np.void],
+        *,
+        ignored: int,
+        count_again: bool,
+        watermark_ms: int,
     ) -> None:
-        """Take up a snapshot."""
+        """Take up a snapshot.
+
+        ``count_again``: the funnel is counted by other windows or dimensions now. A chain that goes on counts
+        there from its first step, or more users would reach the second step than the first.
+        """
+        if count_again:
+            arena["reached"] = 0
         used = np.array([len(slabs), len(arena), ignored], np.int64)
         before = Slabs(slabs, self.slabs.slots, arena, used, self.slabs.most)
         self.slabs = tidied(before, self.steps, watermark_ms)

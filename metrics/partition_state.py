@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from metrics.block_rows import users_block_key
 from metrics.definitions import CAMPAIGN_FIELD, DEFINITION, is_campaign_date
 from metrics.event_tables import BUCKET, BUCKETS, HOUR, HOURS, MINUTE, MINUTES, OUTDATED, EventTables
+from metrics.funnel import FunnelCounter
 from metrics.funnel_chains import STEP_EVENT
 from metrics.funnel_slabs import SLAB
 from metrics.hash_index import new_index
@@ -28,8 +29,11 @@ State = Mapping[str, NDArray[Any] | bytes]
 
 
 class _FunnelMeta(msgspec.Struct):
+    """``counted``: identities of the definitions that its chains were counted by."""
+
     identity: str
     ignored: int
+    counted: list[str]
 
 
 class _Meta(msgspec.Struct):
@@ -65,7 +69,10 @@ def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
         dims=list(metrics.plan.dims),
         zones=metrics.zones,
         names={field: held[0] for field, held in names.items()},
-        funnels=[_FunnelMeta(funnel.plan.identity, funnel.ignored) for funnel in metrics.funnels],
+        funnels=[
+            _FunnelMeta(funnel.plan.identity, funnel.ignored, _counted_by(metrics, funnel))
+            for funnel in metrics.funnels
+        ],
         since_turn=metrics.since_turn,
         retired=list(metrics.retired),
     )
@@ -183,8 +190,15 @@ def _restore_funnels(metrics: PartitionMetrics, meta: _Meta, state: State) -> No
                 _rows(state, f"funnel.{number}.slabs", SLAB),
                 _rows(state, f"funnel.{number}.arena", STEP_EVENT),
                 ignored=meta.funnels[number].ignored,
+                count_again=meta.funnels[number].counted != _counted_by(metrics, funnel),
                 watermark_ms=meta.watermark_ms,
             )
+
+
+def _counted_by(metrics: PartitionMetrics, funnel: FunnelCounter) -> list[str]:
+    plan = funnel.plan
+    definitions = metrics.plan.definitions[plan.first : plan.first + plan.dims * len(plan.windows_ms)]
+    return [definition.identity for definition in definitions]
 
 
 def _restore_counts(metrics: PartitionMetrics, meta: _Meta, state: State) -> None:

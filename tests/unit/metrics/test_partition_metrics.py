@@ -168,6 +168,26 @@ dau: {by: [platform]}
     assert since == {0, 1}
 
 
+def test_a_chain_that_goes_on_counts_whole_in_new_windows_and_dimensions() -> None:
+    metrics = started(
+        config_of(b"funnels: {buy: {steps: [look, pay, buy], within: 1h}}\ndau: {by: [channel]}")
+    )
+    events = [
+        event(name, "u", BEGIN_MS + i, channel="x") for i, name in enumerate(("look", "pay", "look", "buy"))
+    ]
+    feed(metrics, events[:2], size=2, lateness_ms=HOUR_MS)
+    config = config_of(
+        b"funnels: {buy: {steps: [look, pay, buy], within: 1h, by: [channel], windows: [all, 1d]}}\n"
+        b"dau: {by: [channel]}"
+    )
+    metrics = continued(metrics, config)
+    feed(metrics, events, size=1, lateness_ms=HOUR_MS, first=2)
+    counts = read_users(metrics.all_blocks())
+    reached = {(k.window, dim, step): n for (k, dim, _, step), n in counts.items() if k.metric == FUNNEL}
+    everywhere = [(window, dim) for window in ("all", "1d") for dim in ("all", "channel")]
+    assert reached == {(*place, step): (1, 0) for place in everywhere for step in (1, 2, 3)}
+
+
 def test_blocks_of_definitions_that_are_gone_are_emptied_once() -> None:
     metrics = started(config_of(FUNNELS))
     feed(metrics, [event("look", "u", BEGIN_MS)], size=1, lateness_ms=HOUR_MS)
