@@ -135,7 +135,7 @@ def test_repeats_change_nothing(replays: Replays, tmp_path: Path) -> None:
     assert said.startswith("17,935 records: 17,435 verdicts"), said
     assert "0 late, 500 duplicates, 0 rejected" in said
     original = replays.tables("rees46")
-    assert differences(original, out, "verdicts", 'columns(* exclude "offset")') == 0
+    assert differences(original, out, "verdicts", '* exclude ("offset")') == 0
     assert [differences(original, out, name) for name in METRICS] == [0, 0, 0]
 
 
@@ -144,16 +144,17 @@ def test_repeats_beyond_the_lateness_are_late_and_change_nothing_either(
 ) -> None:
     draw = random.Random(501)
     ts = pq.read_table(replays.recording("rees46"))["ts"].to_numpy()
-    # The first ten minutes again, anywhere later: their ids may be forgotten, but then they are late.
-    again = draw.sample(range(int(np.searchsorted(ts, ts[0] + 600_000))), 500)
-    places = {index: draw.randint(index + 1, len(ts)) for index in again}
+    # Up to two hours later, when ids may be forgotten: but then their repeats are late.
+    again = draw.sample(range(int(np.searchsorted(ts, ts[0] + LATENESS_MS // 2))), 500)
+    latest = {index: int(np.searchsorted(ts, ts[index] + 2 * LATENESS_MS)) for index in again}
+    places = {index: draw.randint(index + 1, latest[index]) for index in again}
     copy = with_repeats(replays.recording("rees46"), tmp_path / "copy.parquet", places, set(again[:100]))
     late = sum(places[index] > last_place_in_time(ts, index) for index in again)
-    assert 200 < late < 400
+    assert 100 < late < 400
     outcomes, out = replays.summary(copy).outcomes, replays.tables(copy)
     assert (outcomes.verdicts, outcomes.late, outcomes.duplicates) == (len(ts), late, 500 - late)
     original = replays.tables("rees46")
-    assert differences(original, out, "verdicts", 'columns(* exclude "offset")') == 0
+    assert differences(original, out, "verdicts", '* exclude ("offset")') == 0
     assert [differences(original, out, name) for name in METRICS] == [0, 0, 0]
     assert rows(out, "late") == late
 
@@ -206,9 +207,9 @@ def in_judged_order(replays: Replays, name: str, columns: str) -> list[tuple[Any
     """Columns of the verdicts in the order of the recording."""
     return sql(
         f"""select {columns} from {table(replays.tables(name), "verdicts")} v
-        join (select event_id, file_row_number as at
+        join (select event_id, file_row_number as place
             from read_parquet('{replays.recording(name)}', file_row_number = true)) using (event_id)
-        order by at"""
+        order by place"""
     )
 
 
@@ -230,7 +231,7 @@ def test_rules_fire_where_sql_says(replays: Replays) -> None:
         ), count(*) filter (len(reasons) > 0) from {table(replays.tables("fraud_dev"), "verdicts")}"""
     )
     assert compared[:2] == (51_770, 0)
-    assert compared[2] > 2_000
+    assert compared[2] > 1_000
 
 
 @pytest.mark.parametrize("name", ["fraud_dev", "rees46"])
@@ -275,14 +276,14 @@ def strength_by_rank(learned: list[float], raw: float) -> float:
 
 
 def test_pseudonyms_are_hmacs_of_kind_and_value(replays: Replays) -> None:
-    seen = sql(
-        f"""select distinct unnest([
-            {{'kind': 'user', 'value': r.user_id, 'shown': v."user"}},
-            {{'kind': 'device', 'value': r.device_id, 'shown': v.device}},
-            {{'kind': 'ip', 'value': r.ip, 'shown': v.ip}}], recursive := true)
-        from {table(replays.tables("fraud_dev"), "verdicts")} v
+    joined = f"""{table(replays.tables("fraud_dev"), "verdicts")} v
         join '{replays.recording("fraud_dev")}' r using (event_id)"""
-    )
+    columns = {"user": "user_id", "device": "device_id", "ip": "ip"}
+    seen = [
+        (kind, *row)
+        for kind, field in columns.items()
+        for row in sql(f'select distinct r.{field}, v."{kind}" from {joined}')
+    ]
     assert len(seen) > 40_000
     for kind, value, shown in seen:
         if value is None:
