@@ -82,7 +82,17 @@ install_python() {
   sha256sum requirements.lock pyproject.toml > "$stamp"
 }
 
+compile_kernels() {
+  local python=.venv/bin/python
+  if ! "$python" -c 'import sys; from streams.kernel_cache import is_warm, use_kernel_cache
+sys.exit(not is_warm(use_kernel_cache()))'; then
+    say 'compiling the kernels (a minute, once for each version)'
+    "$python" -m streams.warm_up > /dev/null
+  fi
+}
+
 mkdir -p .cache
 install_system
 install_python
 scripts/kafka_jars.sh
+compile_kernels

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from streams.kernel_cache import use_kernel_cache
 from streams.parentage import die_with_parent
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def main() -> int:
     """Tie the process to its parent, read the order, run the part."""
     part, parent = sys.argv[1], int(sys.argv[2])
     die_with_parent(parent)
+    use_kernel_cache()
     from streams.logs import set_up_logs
 
     set_up_logs(part)

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from schemas.config import Config
 from schemas.errors import WoolwatchError
+from streams.kernel_cache import use_kernel_cache
 from streams.settings import ENVIRONMENT_PREFIX, Settings, load_key
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -135,11 +136,13 @@ def worker(config_folder: Path | None, **options: Any) -> None:
     woolwatch worker --config config --brokers localhost:9092 --redis redis://localhost:6379/0 --out out --state state
     """
     from streams.logs import set_up_logs
+    from streams.warm_up import warm_up
     from streams.worker import prepare, run_worker
 
     set_up_logs("worker")
     config = _config(config_folder)
     load_key()
+    warm_up()  # before partitions are taken, not within the first batch
     settings = _settings(config, **options)
 
     async def run() -> int:
@@ -252,6 +255,7 @@ def pseudonym(kind: str, value: str) -> None:
 
 def main() -> None:
     """Run the command; our own errors end in one plain sentence and their exit code."""
+    use_kernel_cache()
     try:
         cli(standalone_mode=True)
     except WoolwatchError as error:

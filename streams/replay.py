@@ -77,6 +77,20 @@ class Core:
         self._shard = Shard(0, max_keys=config.memory.max_keys, lateness_ms=config.lateness_ms)
         self.metrics = PartitionMetrics(config, ring, source=0)
 
+    def snapshot(self) -> dict[str, Any]:
+        """Copies of all state."""
+        return {
+            "judge": self._judge.snapshot(),
+            "shard": self._shard.snapshot(),
+            "metrics": self.metrics.snapshot(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a snapshot; only right after construction."""
+        self._judge.restore(state["judge"])
+        self._shard.restore(state["shard"])
+        self.metrics.restore(state["metrics"])
+
     def judge(self, batch: EventBatch) -> Verdicts:
         """Take one batch as one turn."""
         judge, shard = self._judge, self._shard

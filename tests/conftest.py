@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from streams.kernel_cache import use_kernel_cache
 from tests.services import REPOSITORY, KafkaBroker, RedisServer
 
 DATA_VARIABLE = "WOOLWATCH_DATA"
+use_kernel_cache()  # before any test module imports a kernel
 REQUIRE_ALL = os.environ.get("WOOLWATCH_REQUIRE") == "all"
 
 # No example fails by the clock: the first one of a kernel compiles it, and neighbours may hold the processor.
