@@ -174,8 +174,8 @@ class RollupApp:
                 tps = [TP(self._topic, p) for p in range(self._partitions)]
                 owned = [tp for tp in tps if consumer.durable(tp) is not None]
                 for tp, end in (await consumer.end_offsets(owned)).items():
-                    while self._position(tp) < end:
-                        await asyncio.sleep(_LOOK_AGAIN_S)  # noqa: ASYNC110 - the agent tells nobody
+                    while self._position(tp) < end:  # noqa: ASYNC110 - the agent tells nobody
+                        await asyncio.sleep(_LOOK_AGAIN_S)
                 await self._stop_flushing()
                 await self.flush()
         except TimeoutError:
