@@ -30,6 +30,7 @@ from streams.checkpoints import Checkpoint, CheckpointStore
 from streams.context import Context
 from streams.log_reader import LogReader
 from streams.outputs import Outputs
+from streams.placement import Placement
 from streams.turn_order import Piece, TurnOrder
 from streams.turns import new_claim, recorded_turns
 
@@ -48,6 +49,7 @@ class JudgeSeat:
         self.partition, self._context, self._reader = partition, context, reader
         self._store = CheckpointStore(context.settings.state_folder, f"judge-{partition:04d}")
         self._claim = new_claim()
+        self._placement = Placement(partition, context.partitions)
         self.outputs = Outputs(partition, context)
 
     # -- taking the seat -----------------------------------------------------------------------------------------
@@ -191,7 +193,7 @@ class JudgeSeat:
 
     def _decode(self, piece: Piece) -> EventBatch:
         config, records = self._judge.config, piece.records
-        return decode_json(
+        batch = decode_json(
             [record.value or b"" for record in records],
             topic=TOPICS[piece.topic],
             partition=self.partition,
@@ -203,6 +205,8 @@ class JudgeSeat:
             fields=config.fields,
             strict_names=config.known_event_names if config.events.strict else None,
         )
+        self._placement.look(batch)
+        return batch
 
     async def _ask(self, piece: Piece, inquiry: Inquiry) -> None:
         """Make the turn durable on our own partition, only then ask the others."""
