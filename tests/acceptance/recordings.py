@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -80,6 +81,12 @@ class Replays:
         return self._done[path, batch_size]
 
 
+def sql(query: str) -> list[tuple[Any, ...]]:
+    """The rows of a query."""
+    with duckdb.connect() as connection:
+        return connection.execute(query).fetchall()
+
+
 def table(folder: Path, name: str) -> str:
     """A table as SQL reads it; files by name, that is in judged order where all is one commit."""
     return f"read_parquet('{folder}/{name}/**/*.parquet', hive_partitioning = false)"
@@ -88,10 +95,10 @@ def table(folder: Path, name: str) -> str:
 def differences(left: Path, right: Path, name: str, columns: str = "*") -> int:
     """Rows of a table that the other folder does not have as often, both ways."""
     ours, theirs = (f"select {columns} from {table(folder, name)}" for folder in (left, right))
-    ((counted,),) = duckdb.sql(
+    ((counted,),) = sql(
         f"""select (select count(*) from ({ours} except all {theirs}))
         + (select count(*) from ({theirs} except all {ours}))"""
-    ).fetchall()
+    )
     return int(counted)
 
 
@@ -99,5 +106,5 @@ def rows(folder: Path, name: str) -> int:
     """Rows of a table; 0 where it has no file."""
     if not any((folder / name).glob("**/*.parquet")):
         return 0
-    ((counted,),) = duckdb.sql(f"select count(*) from {table(folder, name)}").fetchall()
+    ((counted,),) = sql(f"select count(*) from {table(folder, name)}")
     return int(counted)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -22,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from river import anomaly, preprocessing
 
-from tests.acceptance.recordings import KEY, LATENESS_MS, METRICS, Replays, differences, rows, table
+from tests.acceptance.recordings import KEY, LATENESS_MS, METRICS, Replays, differences, rows, sql, table
 from tests.command import run_woolwatch
 
 FILES = ("fraud_dev", "talkingdata", "rees46", "rete_ecom")
@@ -32,10 +31,6 @@ FIRST_WINDOW = 250
 @pytest.fixture(scope="module")
 def replays(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Replays:
     return Replays(data_dir, tmp_path_factory.mktemp("replays"))
-
-
-def sql(query: str) -> list[tuple[Any, ...]]:
-    return duckdb.sql(query).fetchall()
 
 
 # -- what is counted ---------------------------------------------------------------------------------------
@@ -103,7 +98,7 @@ def test_daily_users_equal_a_count_over_the_recording(replays: Replays, name: st
 
 
 def with_repeats(recording: Path, target: Path, places: dict[int, int], other_topic: set[int]) -> Path:
-    """A copy in which row ``i`` comes again before row ``places[i]``; some of these say that they are of the other topic."""
+    """A copy in which row ``i`` comes again before row ``places[i]``; some say that they are of the other topic."""
     events = pq.read_table(recording)
     order = [(index, 1, index) for index in range(len(events))]
     order += [(place, 0, index) for index, place in places.items()]
@@ -248,7 +243,9 @@ def test_scores_follow_from_what_fired(replays: Replays, name: str) -> None:
 def test_half_space_trees_equal_river(replays: Replays) -> None:
     features = replays.config.models["anomaly"].features
     columns = "reasons, m_anomaly, evidence, f_device_other_users, f_ip_other_users, dwell_ms"
-    model = preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(n_trees=25, height=8, window_size=250, seed=42)
+    model = preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(
+        n_trees=25, height=8, window_size=250, seed=42
+    )
     learned: list[float] = []
     taught = strong = 0
     for reasons, strength, evidence, *values in in_judged_order(replays, "fraud_dev", columns):
