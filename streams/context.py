@@ -8,18 +8,17 @@ import os
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from detectors.plan import Plan, make_plan
 from schemas.config import Config, config_from_json
 from schemas.errors import StateError
 from schemas.keys import KeyRing
 from streams.checkpoints import sync_folder
+from streams.fatal import exit_code_of, stop_process
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
-
-FATAL_EXIT = 3
 
 
 class Send(Protocol):
@@ -106,14 +105,4 @@ class Context:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was: a task that is gone would leave its work undone
-            die(name, error)
-
-
-def die(where: str, error: BaseException) -> NoReturn:
-    """Stop at once and non-zero: after an exception a Faust worker would stay alive and stall.
-
-    Nothing is lost by that: what was not durable is taken again from the checkpoint.
-    """
-    log.critical("%s failed, the process stops: %s", where, error, exc_info=error)
-    logging.shutdown()
-    os._exit(getattr(error, "exit_code", FATAL_EXIT))
+            stop_process(f"{name} failed, the process stops: {error}", exit_code=exit_code_of(error))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
+
+from aiokafka.errors import KafkaError
 
 from schemas.config import Config
 from schemas.errors import Abandoned
@@ -40,6 +42,7 @@ CHECKPOINT_INTERVAL_S = 15.0
 CLOSE_TIMEOUT_S = 20.0
 REVOKE_TIMEOUT_S = 4.0
 MAX_RECORDS = 10_000
+RESEND_S = 0.5
 
 
 class Engine:
@@ -213,9 +216,25 @@ class Engine:
     async def _send(
         self, topic: str, partition: int, value: bytes, key: bytes | None = None
     ) -> Awaitable[int]:
-        sent = await self.app.producer.send(self._settings.topic(topic), key, value, partition, None, None)
-        return _offset(sent)
+        async def publish() -> Awaitable[Any]:
+            producer = self.app.producer
+            sent: Awaitable[Any] = await producer.send(
+                self._settings.topic(topic), key, value, partition, None, None
+            )
+            return sent
+
+        return _acknowledged(await publish(), publish)
 
 
-async def _offset(sent: Awaitable[Any]) -> int:
-    return int((await sent).offset)
+async def _acknowledged(sent: Awaitable[Any], publish: Callable[[], Awaitable[Awaitable[Any]]]) -> int:
+    """The offset of a record; while the brokers do not take it, it is sent again.
+
+    A record that comes twice by that does no harm: turns carry numbers, and so does everything that answers them.
+    """
+    while True:
+        try:
+            return int((await sent).offset)
+        except KafkaError as error:
+            log.warning("Kafka did not take a record, it is sent again: %r", error)
+            await asyncio.sleep(RESEND_S)
+            sent = await publish()

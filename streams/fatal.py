@@ -21,3 +21,8 @@ def stop_process(sentence: str, *, exit_code: int = WoolwatchError.exit_code) ->
     logger.critical("%s", sentence, exc_info=sys.exc_info()[1] is not None)
     logging.shutdown()
     os._exit(exit_code)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code that an error asks for."""
+    return error.exit_code if isinstance(error, WoolwatchError) else WoolwatchError.exit_code

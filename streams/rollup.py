@@ -26,7 +26,7 @@ from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
 from sinks.patience import patiently
 from sinks.redis_functions import ForgottenError, connect
-from streams.context import die
+from streams.fatal import exit_code_of, stop_process
 from streams.outputs import rollup_partition
 from streams.settings import Settings
 from streams.transport import TP, Batch, BatchApp, batch_agent, consumer_of, make_app, mark_up_to
@@ -162,7 +162,7 @@ class RollupApp:
             except FencedError as error:
                 log.warning("a newer owner shows these numbers: %s", error)
             except Exception as error:  # noqa: BLE001 - whatever it was: numbers that stand still would look like truth
-                die("the rollup", error)
+                stop_process(f"the rollup failed, the process stops: {error}", exit_code=exit_code_of(error))
             took = time.monotonic() - began
             await asyncio.sleep(max(FLUSH_INTERVAL_S, took * (1 / FLUSH_SHARE - 1)))
 
