@@ -137,7 +137,7 @@ def worker(config_folder: Path | None, **options: Any) -> None:
     """
     from streams.logs import set_up_logs
     from streams.warm_up import warm_up
-    from streams.worker import prepare, run_worker
+    from streams.worker import end_at_once_on_signals, prepare, run_worker
 
     set_up_logs("worker")
     config = _config(config_folder)
@@ -146,6 +146,7 @@ def worker(config_folder: Path | None, **options: Any) -> None:
     settings = _settings(config, **options)
 
     async def run() -> int:
+        end_at_once_on_signals()
         return await run_worker(settings, config, partitions=await prepare(settings))
 
     sys.exit(asyncio.run(run()))

@@ -79,7 +79,16 @@ class JudgeSeat:
         )
         positions = {number: int(meta["positions"][topic]) for number, topic in enumerate(TOPICS)}
         self.order = TurnOrder(self.partition, positions, recorded)
-        await self.outputs.open(checkpoint.position, epoch=claimed_at)
+        letters_kept = await self._reader.beginning("deadletters", self.partition)
+        letters_start = max(int(meta["letters_position"]), letters_kept)
+        letters_end = await self._reader.end("deadletters", self.partition)
+        letters = self._reader.read("deadletters", self.partition, letters_start, letters_end)
+        await self.outputs.open(
+            checkpoint.position,
+            epoch=claimed_at,
+            letters_position=letters_end,
+            sent_letters={record.key or b"" async for record in letters},
+        )
         if not recorded:
             self._switch_to(self._context.config)
         log.info(
@@ -109,6 +118,7 @@ class JudgeSeat:
             positions=await self._reader.first_positions(self.partition),
             log_position=await self._reader.beginning("sightings", self.partition),
             answers_position=await self._reader.beginning("answers", self.partition),
+            letters_position=await self._reader.end("deadletters", self.partition),
             claim="",
         )
         state = {**_under("judge", judge.snapshot()), **_under("metrics", metrics.snapshot())}
@@ -284,6 +294,7 @@ class JudgeSeat:
             positions=positions,
             log_position=self._log_position,
             answers_position=self.desk.durable_position(),
+            letters_position=self.outputs.letters_position,
             claim=self._claim.hex(),
         )
         state = {**_under("judge", self._judge.snapshot()), **_under("metrics", self._metrics.snapshot())}

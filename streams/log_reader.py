@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Protocol
 
 from schemas.events import TOPICS
-from streams.batches import TP
+from streams.batches import TP, Record
 from streams.brokers import Credentials
 from streams.ranges import read_range
 from streams.settings import EARLIEST, LATEST, Settings
@@ -46,8 +46,8 @@ class LogReader:
     ) -> None:
         self._settings, self._offsets, self._credentials = settings, offsets, credentials
 
-    async def read(self, role: str, partition: int, start: int, end: int) -> AsyncIterator[tuple[int, bytes]]:
-        """Offset and value of the committed records of [start, end).
+    async def read(self, role: str, partition: int, start: int, end: int) -> AsyncIterator[Record]:
+        """The committed records of [start, end).
 
         Raises
         ------
@@ -56,12 +56,17 @@ class LogReader:
         """
         tp = self._tp(role, partition)
         async for record in read_range(self._settings.brokers, tp, start, end, credentials=self._credentials):
-            yield record.offset, record.value or b""
+            yield record
 
     async def beginning(self, role: str, partition: int) -> int:
         """First offset that the log holds."""
         tp = self._tp(role, partition)
         return (await self._offsets().beginning_offsets([tp]))[tp]
+
+    async def end(self, role: str, partition: int) -> int:
+        """Offset behind the last record of the log."""
+        tp = self._tp(role, partition)
+        return (await self._offsets().end_offsets([tp]))[tp]
 
     async def first_positions(self, partition: int) -> dict[str, int]:
         """Where each event topic begins on a first start, as ``--from`` says."""

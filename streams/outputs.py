@@ -10,7 +10,7 @@ import asyncio
 import logging
 import zlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -68,7 +68,9 @@ class Outputs:
         self._closing = self._fenced = False
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def open(self, turn: int, *, epoch: int) -> None:
+    async def open(
+        self, turn: int, *, epoch: int, letters_position: int, sent_letters: Collection[bytes]
+    ) -> None:
         """Find out where each sink stands, and begin to write.
 
         Parameters
@@ -77,6 +79,8 @@ class Outputs:
             Where the state stands.
         epoch
             Of this ownership; larger than that of every earlier one.
+        letters_position, sent_letters
+            Offset behind the last dead letter in its topic, and the keys of those that were sent after the state.
 
         Raises
         ------
@@ -84,6 +88,7 @@ class Outputs:
             The tables end before the state: rows between them can not be made again.
         """
         self.checkpointed, self._epoch = turn, epoch
+        self.letters_position, self._sent_letters = letters_position, set(sent_letters)
         self._parquet_turn = await asyncio.to_thread(self._parquet.open)
         if self._parquet_turn < turn:
             raise StateError(
@@ -165,9 +170,10 @@ class Outputs:
             await self._context.send("deadletters", self._partition, value, key)
             for verdicts in turns
             for key, value in dead_letters(verdicts.batch, self._seal)
+            if key not in self._sent_letters
         ]
         for ack in sent:
-            await ack
+            self.letters_position = max(self.letters_position, await ack + 1)
         fault_point("dead_letters.sent")
 
     async def _redis_loop(self) -> None:

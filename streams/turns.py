@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from schemas.errors import StateError
 from schemas.sightings import Claim, Sightings, decode_sightings
+from streams.batches import Record
 
 CLAIM_BYTES = 16
 
@@ -42,14 +43,14 @@ def new_claim() -> bytes:
 
 
 async def recorded_turns(
-    records: AsyncIterator[tuple[int, bytes]], *, partition: int, claim: bytes, next_turn: int
+    records: AsyncIterator[Record], *, partition: int, claim: bytes, next_turn: int
 ) -> list[Turn]:
     """The valid turns of a partition in a stretch of its sightings log, in order.
 
     Parameters
     ----------
     records
-        (offset, value) of ``sightings[partition]``, from the checkpoint's log position up to our own claim.
+        Those of ``sightings[partition]``, from the checkpoint's log position up to our own claim.
     partition
         Whose turns.
     claim
@@ -63,14 +64,14 @@ async def recorded_turns(
         The numbers have a hole: the log lost records, or state and log are of different installations.
     """
     turns: list[Turn] = []
-    async for offset, value in records:
-        record = decode_sightings(value)
+    async for message in records:
+        record = decode_sightings(message.value or b"")
         if record.source != partition:
             continue
         if isinstance(record, Claim):
             claim = record.claim
         elif record.claim == claim and not (turns and record.turn == turns[-1].turn):  # sent twice by a retry
-            turns.append(_turn(record, offset))
+            turns.append(_turn(record, message.offset))
     expected = list(range(next_turn, next_turn + len(turns)))
     if [turn.turn for turn in turns] != expected:
         raise StateError(

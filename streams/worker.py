@@ -55,6 +55,16 @@ def split_order(told: bytes) -> tuple[bytes, bytes]:
     return told[8 : 8 + size], told[8 + size :]
 
 
+def end_at_once_on_signals() -> None:
+    """Until :func:`run_worker` runs nothing is held, so SIGTERM and SIGINT end the process there and then.
+
+    A wait for Kafka is in a thread, for which a polite end would have to wait.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, os._exit, 0)
+
+
 async def prepare(settings: Settings) -> int:
     """Make first contact with Kafka and Redis and create the topics that are missing.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,9 +44,9 @@ def turn_record(number: int, claim: bytes, *, source: int = 1, topic: int = 0) -
 
 
 def read(*values: bytes, claim: bytes = OLD, next_turn: int = 5) -> list[Turn]:
-    async def log() -> AsyncIterator[tuple[int, bytes]]:
+    async def log() -> AsyncIterator[Any]:
         for offset, value in enumerate(values):
-            yield offset * 2, value
+            yield SimpleNamespace(offset=offset * 2, value=value)
 
     return asyncio.run(recorded_turns(log(), partition=1, claim=claim, next_turn=next_turn))
 
