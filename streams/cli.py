@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 the answer is no; 2 wrong use or config; 3 a component is 
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,15 @@ from streams.settings import ENVIRONMENT_PREFIX, Settings, load_key
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-CONFIG = click.option(
+
+
+def setting(flag: str, *names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that is also an environment variable, WOOLWATCH_<FLAG>, for all commands alike."""
+    variable = ENVIRONMENT_PREFIX + flag.removeprefix("--").upper()
+    return click.option(flag, *names, envvar=variable, show_envvar=True, **attributes)
+
+
+CONFIG = setting(
     "--config",
     "config_folder",
     type=click.Path(path_type=Path),
@@ -37,37 +46,33 @@ def endpoints(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say where things are; each is also an environment variable WOOLWATCH_<NAME>."""
     defaults = Settings()
     for option in (
-        click.option(
+        setting(
             "--wait",
             default="60",
             show_default=True,
             help="Seconds that first contact may take; 0, or 'forever'.",
         ),
-        click.option(
+        setting(
             "--namespace",
             default=defaults.namespace,
             show_default=True,
             help="Prefix of Redis keys and groups.",
         ),
-        click.option(
+        setting(
             "--partitions",
+            type=click.IntRange(min=1),
             default=defaults.partitions,
             show_default=True,
             help="Of topics that do not exist yet.",
         ),
-        click.option(
-            "--brokers", default=defaults.brokers, show_default=True, help="Kafka, host:port,host:port."
-        ),
+        setting("--brokers", default=defaults.brokers, show_default=True, help="Kafka, host:port,host:port."),
     ):
         command = option(command)
     return command
 
 
 @click.group(
-    context_settings={
-        "auto_envvar_prefix": ENVIRONMENT_PREFIX.rstrip("_"),
-        "help_option_names": ["-h", "--help"],
-    }
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="woolwatch")
 def cli() -> None:
@@ -112,17 +117,17 @@ def replay(files: Sequence[Path], config_folder: Path | None, out: Path, batch_s
 @cli.command()
 @CONFIG
 @endpoints
-@click.option("--redis", default=Settings().redis, help="URL of Redis.  [default: redis://localhost:6379/0]")
-@click.option(
+@setting("--redis", default=Settings().redis, help="URL of Redis.  [default: redis://localhost:6379/0]")
+@setting(
     "--out", default=Settings().out, show_default=True, help="Where the tables go (a folder or file:// URI)."
 )
-@click.option(
+@setting(
     "--state",
     default=Settings().state,
     show_default=True,
     help="Where checkpoints go; shared by all workers.",
 )
-@click.option(
+@setting(
     "--from",
     "start",
     default="earliest",
@@ -203,7 +208,7 @@ def check(config_folder: Path | None) -> None:
 @cli.command()
 @CONFIG
 @endpoints
-@click.option("--out", default=Settings().out, show_default=True, help="Where the tables are.")
+@setting("--out", default=Settings().out, show_default=True, help="Where the tables are.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 def reconcile(config_folder: Path | None, as_json: bool, **options: Any) -> None:
     """Account for every record of every topic-partition; exit 1 where one is missing or doubled.
@@ -222,7 +227,7 @@ def reconcile(config_folder: Path | None, as_json: bool, **options: Any) -> None
 @cli.command()
 @CONFIG
 @endpoints
-@click.option("--state", default=Settings().state, show_default=True, help="Where checkpoints are.")
+@setting("--state", default=Settings().state, show_default=True, help="Where checkpoints are.")
 @click.option("--out", "file", type=click.Path(path_type=Path), required=True, help="Parquet file to write.")
 def sightings(config_folder: Path | None, file: Path, **options: Any) -> None:
     """Write the log of sightings as a table: what every shared feature was counted from, in its order.
@@ -276,17 +281,21 @@ def _config(folder: Path | None) -> Config:
 
 
 def _settings(config: Config, *, wait: str, **options: Any) -> Settings:
-    if wait == "forever":
-        wait_s = None
-    else:
-        try:
-            wait_s = float(wait)
-        except ValueError as error:
-            raise click.BadParameter("expected seconds, 0 or 'forever'", param_hint="--wait") from error
+    wait_s = None if wait == "forever" else _seconds(wait)
     start = options.get("start", "earliest")
     if start not in ("earliest", "latest") and not start.isdigit():
         raise click.BadParameter("expected earliest, latest or epoch milliseconds", param_hint="--from")
     return Settings(wait_s=wait_s, **options).with_topics_of(config)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise click.BadParameter("expected seconds, 0 or 'forever'", param_hint="--wait")
+    return seconds
 
 
 class _progress:  # noqa: N801 - used as a function, in a with statement

@@ -105,8 +105,9 @@ async def _ping_redis(settings: Settings) -> None:
             except (RedisError, OSError) as error:
                 pause = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
                 if settings.wait_s is not None and waited + pause > settings.wait_s:
+                    waited_s = f"within {settings.wait_s:g} seconds" if settings.wait_s else "at once"
                     raise UnreachableError(
-                        f"Redis at {redacted(settings.redis)} did not answer within {settings.wait_s:.0f} s"
+                        f"Redis at {redacted(settings.redis)} did not answer {waited_s}"
                     ) from error
                 log.warning("Redis at %s does not answer yet, trying again", redacted(settings.redis))
                 await asyncio.sleep(pause)
