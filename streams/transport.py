@@ -143,8 +143,8 @@ def batch_agent(app: BatchApp, topic: str, handler: BatchHandler) -> Any:
         async with aclosing(_batches(app, stream)) as batches:
             try:
                 await handler(batches)
-            except Exception:  # noqa: BLE001 - whatever it was, the batch is neither done nor given up
-                stop_process(f"the agent of {topic} failed")
+            except Exception as error:  # noqa: BLE001 - whatever it was, the batch is neither done nor given up
+                stop_process(f"the agent of {topic} failed: {error}")
 
     # A name of its own: Faust names an agent after its function, and these are all called run.
     run.__qualname__ = run.__name__ = f"{getattr(handler, '__name__', 'agent')}_{topic}"
