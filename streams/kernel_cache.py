@@ -14,7 +14,8 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-_PACKAGES = ("schemas", "detectors", "metrics", "sinks", "streams")
+_PACKAGES = ("schemas", "detectors", "metrics", "sinks")
+"""Whose code, or whose constants, are compiled in."""
 _VARIABLE = "NUMBA_CACHE_DIR"
 _WARM = "warm"
 _PREFIX, _KEPT = "kernels-", 3
