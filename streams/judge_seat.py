@@ -27,6 +27,7 @@ from sinks.faults import fault_point
 from streams.answer_desk import AnswerDesk
 from streams.batches import Batch
 from streams.checkpoints import Checkpoint, CheckpointStore
+from streams.config_change import starting_empty
 from streams.context import Context
 from streams.log_reader import LogReader
 from streams.outputs import Outputs
@@ -169,11 +170,18 @@ class JudgeSeat:
         """Go on under another config: what is defined alike keeps its state, what is new starts empty."""
         if config.hash == self._judge.config_hash:
             return
-        state, counts = self._judge.snapshot(), self._metrics.snapshot()
+        before, state, counts = self._judge.config, self._judge.snapshot(), self._metrics.snapshot()
         self._judge, self._metrics = self._new_judge(config)
         self._judge.restore(state)
         self._metrics.restore(counts)
-        log.info("judge %d: config %s from turn %d on", self.partition, config.hash, self._judge.turn)
+        log.info(
+            "judge %d: config %s from turn %d on, that is from offsets %s; these start empty there: %s",
+            self.partition,
+            config.hash,
+            self._judge.turn,
+            ", ".join(f"{TOPICS[topic]} {offset}" for topic, offset in self.order.positions.items()),
+            ", ".join(starting_empty(before, config)) or "none",
+        )
 
     # -- turns ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,43 @@
+"""What a changed config means for the state: which definitions have none yet and begin to count now."""
+
+from __future__ import annotations
+
+import msgspec
+
+from metrics.definitions import make_metric_plan
+from schemas.config import Config
+from schemas.partials import DAU
+
+
+def starting_empty(before: Config, after: Config) -> list[str]:
+    """Everything in ``after`` that counts or learns and that ``before`` did not define alike, by name.
+
+    Renaming is no change for a feature: its state belongs to its definition. To a model belongs what it learned from,
+    to a funnel its steps; weights, rules and levels are no state.
+
+    Examples
+    --------
+    >>> from schemas.config import parse_config
+    >>> before, _ = parse_config({"a.yaml": b"features: {seen: {entity: user_id, count: view}}"})
+    >>> after, _ = parse_config({"a.yaml": b"features: {sold: {entity: user_id, count: purchase}}"})
+    >>> starting_empty(before, after), starting_empty(before, before)
+    (['feature sold'], [])
+    """
+    known = set(_definitions(before).values())
+    return [name for name, definition in _definitions(after).items() if definition not in known]
+
+
+def _definitions(config: Config) -> dict[str, tuple[str, ...]]:
+    metrics = make_metric_plan(config)
+    features = {
+        f"feature {name}": ("feature", feature.definition())
+        for name, feature in config.features.items()
+        if feature.entity is not None
+    }
+    models = {
+        f"model {name}": ("model", name, repr(msgspec.structs.replace(model, weight=0.0)))
+        for name, model in config.models.items()
+    }
+    funnels = {f"funnel {funnel.name}": ("funnel", funnel.identity) for funnel in metrics.funnels}
+    dau = {f"dau by {one.dim}": ("dau", one.identity) for one in metrics.definitions if one.metric == DAU}
+    return {**features, **models, **funnels, **dau}
