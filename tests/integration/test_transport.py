@@ -100,8 +100,9 @@ def test_kill_9_and_restart_count_nothing_twice(bench: Bench) -> None:
     topic = bench.topic("clicks", 2)
     expected = bench.send(partitions(topic, 2), 4_000)
     for life in range(2):
-        worker = bench.start(f"life-{life}", [topic], "--max-records", "50", "--work-ms", "5")
-        bench.until(lambda: bool(bench.batches(f"life-{life}")), "the worker writes")
+        name = f"life-{life}"
+        worker = bench.start(name, [topic], "--max-records", "50", "--work-ms", "5")
+        bench.until(lambda name=name: bool(bench.batches(name)), "the worker writes")
         worker.kill()
         bench.forget_members()
     bench.start("last", [topic], "--from-sink")

@@ -135,7 +135,7 @@ class Counter:
             consumer_of(self._app).mark_durable(batch.tp, batch.start, batch.next, batch.generation)
 
     async def _answer(self, batch: Batch) -> None:
-        while self._hold is not None and self._hold.exists():
+        while self._hold is not None and self._hold.exists():  # noqa: ASYNC110 - a file tells nobody
             await asyncio.sleep(0.02)
         if self._fails:
             raise ValueError("as the test wants it")

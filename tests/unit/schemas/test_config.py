@@ -31,8 +31,10 @@ rules:
     when: dwell_ms < 60000 and since_signup_s < 60
     weight: 0.6
 models:
-  anomaly:  {kind: half_space_trees, trees: 25, height: 8, features: [device_other_users, ip_other_users, dwell_ms], weight: 0.3}
-  labelled: {kind: river, class: linear_model.LogisticRegression, scale: true, features: [device_other_users, ip_other_users, dwell_ms], learns: labels, weight: 0.6}
+  anomaly:  {kind: half_space_trees, trees: 25, height: 8, features: [device_other_users, ip_other_users, dwell_ms],
+             weight: 0.3}
+  labelled: {kind: river, class: linear_model.LogisticRegression, scale: true,
+             features: [device_other_users, ip_other_users, dwell_ms], learns: labels, weight: 0.6}
 levels: {observe: 0.3, review: 0.6, block: 0.85}
 """
 METRICS = """\
