@@ -95,16 +95,19 @@ def test_sigterm_and_restart_go_on_exactly_where_it_ended(bench: Bench) -> None:
         assert [start for _, start, _ in ranges] == [0, *(end for _, _, end in ranges[:-1])]
 
 
+def live_and_die(bench: Bench, topic: str, name: str) -> None:
+    worker = bench.start(name, [topic], "--max-records", "50", "--work-ms", "5")
+    bench.until(lambda: bool(bench.batches(name)), "the worker writes")
+    worker.kill()
+    bench.forget_members()
+
+
 @pytest.mark.faults
 def test_kill_9_and_restart_count_nothing_twice(bench: Bench) -> None:
     topic = bench.topic("clicks", 2)
     expected = bench.send(partitions(topic, 2), 4_000)
     for life in range(2):
-        name = f"life-{life}"
-        worker = bench.start(name, [topic], "--max-records", "50", "--work-ms", "5")
-        bench.until(lambda name=name: bool(bench.batches(name)), "the worker writes")
-        worker.kill()
-        bench.forget_members()
+        live_and_die(bench, topic, f"life-{life}")
     bench.start("last", [topic], "--from-sink")
     bench.until_exact(expected)
     assert bench.values() == {b"%d:%d" % (p, number) for p in range(2) for number in range(4_000)}
