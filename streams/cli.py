@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schemas.config import Config
-from schemas.errors import WoolwatchError
+from schemas.errors import ConfigError, WoolwatchError
 from streams.kernel_cache import use_kernel_cache
 from streams.settings import ENVIRONMENT_PREFIX, Settings, load_key
 
@@ -191,14 +191,19 @@ def load(
 @cli.command()
 @CONFIG
 def check(config_folder: Path | None) -> None:
-    """Check a config; each problem with file, path, what was found and what was expected.
+    """Check a config; each problem with file, path, what was found and what was expected. Exit 1 if there is one.
 
     \b
     woolwatch check --config config
     """
-    if config_folder is None:
+    if config_folder is None or not config_folder.is_dir():
         raise click.UsageError("--config names the folder to check")
-    config = _config(config_folder)
+    try:
+        config = _config(config_folder)
+    except ConfigError as error:
+        # What was asked has its answer, and the answer is no; to the other commands it is wrong use.
+        errors.print(str(error), markup=False)
+        sys.exit(1)
     click.echo(
         f"good: {len(config.features)} features, {len(config.rules)} rules, {len(config.models)} models, "
         f"{len(config.funnels)} funnels; hash {config.hash}"

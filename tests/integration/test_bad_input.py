@@ -424,7 +424,11 @@ def test_a_bad_config_is_refused_in_full_sentences(tmp_path: Path, command: str,
         "replay": [recorded, "--out", out],
         "worker": ["--brokers", "127.0.0.1:9", "--wait", "0", "--out", out, "--state", tmp_path / "state"],
     }
-    said = run_woolwatch(command, *arguments[command], "--config", config, key=KEY.encode(), expect=2).stderr
+    # To check it is to ask, and the answer is no; to run with it is wrong use.
+    code = 1 if command == "check" else 2
+    said = run_woolwatch(
+        command, *arguments[command], "--config", config, key=KEY.encode(), expect=code
+    ).stderr
     assert f"detectors.yaml: {path}" in said
     assert "found " in said
     assert "expected " in said
