@@ -180,7 +180,7 @@ def test_a_client_that_loses_what_it_read_is_sent_back(bench: Bench) -> None:
 
 
 def test_a_first_start_may_begin_at_a_time(bench: Bench) -> None:
-    topic = bench.topic("clicks", 2)
+    topic = bench.topic("clicks", 2, retention_ms=-1)  # its records are years old
     busy, quiet = partitions(topic, 2)
     with bench.producer() as producer:
         for number in range(10):
