@@ -79,6 +79,10 @@ class JudgeSeat:
             next_turn=checkpoint.position,
         )
         positions = {number: int(meta["positions"][topic]) for number, topic in enumerate(TOPICS)}
+        if checkpoint.position == 0:
+            # The first checkpoint may be a second one, of a state that was lost: the log knows where it all began.
+            positions |= {turn.topic: turn.start for turn in reversed(recorded)}
+            meta["positions"] = {topic: positions[number] for number, topic in enumerate(TOPICS)}
         self.order = TurnOrder(self.partition, positions, recorded)
         letters_kept = await self._reader.beginning("deadletters", self.partition)
         letters_start = max(int(meta["letters_position"]), letters_kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -29,6 +30,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 NOBODY = "127.0.0.1:9"
 PATIENCE_S = 60.0
+LOST = 2
+"""The start before which the state folder is lost."""
 TABLES = ("verdicts", "late", "metrics/funnel", "metrics/dau", "metrics/events")
 
 
@@ -221,6 +224,7 @@ class Story:
     judged: list[bytes]
     exits: list[int]
     rows: list[int]
+    sizes: list[int]
     refusals: dict[str, str]
 
     def log(self, number: int) -> list[str]:
@@ -253,12 +257,19 @@ def story(
     prefix = f"start-{time.time_ns()}-"
     config = write_config(folder / "config")
     installation = Installation(folder, kafka, redis_server, prefix, config, partitions=1)
-    ignored, *parts = (participations(900, seed) for seed in (11, 12, 13))
-    story = Story(folder, installation, ignored, [raw for part in parts for raw in part], [], [], {})
+    ignored, *parts = (participations(900, seed) for seed in (11, 12, 13, 14))
+    story = Story(
+        folder, installation, ignored, [raw for part in parts for raw in part], [], [], [*map(len, parts)], {}
+    )
     try:
         installation.load(write_recording(folder / "ignored.jsonl", ignored))
-        for number, (part, by) in enumerate(zip(parts, (signal.SIGTERM, signal.SIGINT), strict=True)):
-            worker = installation.start_worker(WOOLWATCH_FROM="latest")
+        for number, (part, by) in enumerate(
+            zip(parts, (signal.SIGTERM, signal.SIGINT, signal.SIGTERM), strict=True)
+        ):
+            if number == LOST:
+                shutil.rmtree(installation.state)
+            # Where a first start began is decided once, also if the state is lost.
+            worker = installation.start_worker(WOOLWATCH_FROM="earliest" if number == LOST else "latest")
             wait_for(folder / f"worker-{number}.log", "judge 0: at turn")
             installation.load(write_recording(folder / f"part-{number}.jsonl", part))
             story.exits.append(stop_while_verdicts_are_held(installation, worker, part[-1], by))
@@ -295,7 +306,7 @@ def test_a_first_start_from_latest_ignores_what_was_there(story: Story) -> None:
 
 
 def test_a_signal_stops_cleanly_and_publishes_what_is_held(story: Story) -> None:
-    assert story.exits == [0, 0]
+    assert story.exits == [0, 0, 0]
     assert story.rows[-1] == len(story.judged)
     story.installation.replay(
         write_recording(story.folder / "judged.jsonl", story.judged), out=story.folder / "replayed"
@@ -303,6 +314,15 @@ def test_a_signal_stops_cleanly_and_publishes_what_is_held(story: Story) -> None
     columns = '* exclude ("offset")'
     same_tables(story.installation.out, story.folder / "replayed", "verdicts", columns=columns)
     same_tables(story.installation.out, story.folder / "replayed", *TABLES[2:])
+
+
+def test_a_lost_state_is_made_again_from_the_log(story: Story) -> None:
+    (resumed,) = [said for said in story.log(LOST) if said.startswith("judge 0: at turn")]
+    match = re.fullmatch(r"judge 0: at turn 0, (\d+) recorded turns to take again", resumed)
+    assert match is not None
+    assert int(match[1]) > 1
+    # That the numbers are right again is in the comparison with a replay above.
+    assert story.rows == [sum(story.sizes[: number + 1]) for number in range(3)]
 
 
 def test_after_a_clean_stop_nothing_is_taken_again(story: Story) -> None:
@@ -327,15 +347,4 @@ def test_what_does_not_fit_the_state_is_refused_in_plain_words(story: Story, why
 
 def test_a_worker_leaves_nothing_behind_but_tables_and_state(story: Story) -> None:
     found = {path.name for path in story.folder.iterdir() if not path.name.startswith("worker-")}
-    assert found == {
-        *(
-            "config",
-            "out",
-            "state",
-            "replayed",
-            "ignored.jsonl",
-            "part-0.jsonl",
-            "part-1.jsonl",
-            "judged.jsonl",
-        )
-    }
+    assert {name for name in found if not name.endswith(".jsonl")} == {"config", "out", "state", "replayed"}
