@@ -410,8 +410,14 @@ BAD_CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_CONFIGS)
-@pytest.mark.parametrize("command", ["check", "replay", "worker"])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        *(("check", name) for name in BAD_CONFIGS),
+        ("replay", "an unknown feature"),
+        ("worker", "a weight of 7"),
+    ],
+)
 def test_a_bad_config_is_refused_in_full_sentences(tmp_path: Path, command: str, name: str) -> None:
     text, path, words = BAD_CONFIGS[name]
     config = tmp_path / "config"
