@@ -1,9 +1,9 @@
-"""The last verdict of every user and device in Redis, for a back end that asks before it gives.
+"""What is held against users and devices in Redis, for a back end that asks before it gives.
 
-Of many turns only the last verdict of each user and device is sent, in judged order and in calls of the
-right size. A call moves the position behind the turns that are complete with it. After a kill the turns from
-there on come again, perhaps cut otherwise: they end in the same values, and no value ever goes back to an
-older one.
+Of many turns only the last verdict of each user and device is sent, in judged order and in calls of the right size. A
+last verdict of level ``pass`` takes the entry away: most people never have one, and so most events cost Redis a look,
+not a write. A call moves the position behind the turns that are complete with it. After a kill the turns from there on
+come again, perhaps cut otherwise: they end in the same values, and no value ever goes back to an older one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from schemas.verdicts import Verdicts
+from schemas.verdicts import PASS, Verdicts
 from sinks.redis_functions import DEFAULT_NAMESPACE, RedisFunctions
 from sinks.tables import Array, hex_column, integer_columns, level_column, text_columns
 
@@ -34,6 +34,8 @@ CALL_BYTES = 128 * 1024
 """One call is a few milliseconds of Redis's only thread."""
 _ENTRY_BYTES = 250
 """Of a user or device, besides its strings of any length."""
+_CLEAR_BYTES = 80
+"""Of a row that takes an entry away."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _encode_json = msgspec.json.Encoder().encode
@@ -60,18 +62,23 @@ class _DeviceVerdict(msgspec.Struct, gc=False):
 
 
 class _Call(NamedTuple):
-    """``next``: all turns below it are in once this call and those before it are."""
+    """``next``: all turns below it are in once this call and those before it are.
+
+    ``clear_users`` and ``clear_devices``: pseudonyms whose last verdict is ``pass``.
+    """
 
     next: int
     users: _Columns
     devices: _Columns
+    clear_users: list[str]
+    clear_devices: list[str]
 
 
 class RedisSink:
     """The last verdicts of one judge partition; docs/REDIS.md says what is where.
 
-    Delivery: every verdict is written, then overwritten by the next one of its user; a repeat changes
-    nothing. Late verdicts are not shown: they say what was, and would hide what is.
+    Delivery: a verdict stands until the next one of its user takes its place, or takes it away if it is
+    ``pass``; a repeat changes nothing. Late verdicts are not shown: they say what was, and would hide what is.
 
     Parameters
     ----------
@@ -172,6 +179,8 @@ class RedisSink:
                 str(self._partition),
                 _encode(call.users),
                 _encode(call.devices),
+                _encode([call.clear_users]),
+                _encode([call.clear_devices]),
             )
             self._position = max(self._position, position)
 
@@ -192,21 +201,29 @@ def _parts(verdicts: Sequence[Verdicts]) -> Iterator[list[Verdicts]]:
 
 def _calls(verdicts: Sequence[Verdicts]) -> Iterator[_Call]:
     """What to write of these turns, in judged order and cut so that no call is too large."""
+    level = np.concatenate([turn.level for turn in verdicts])
     turns = np.repeat([turn.turn for turn in verdicts], [len(turn.rows) for turn in verdicts])
     in_time = np.concatenate([turn.late for turn in verdicts]) == 0
     is_user = _last_of_each(np.concatenate([turn.user_keys for turn in verdicts]), in_time)
     is_device = _last_of_each(np.concatenate([turn.device_keys for turn in verdicts]), in_time)
     rows = np.flatnonzero(is_user | is_device)
-    turns, is_user, is_device = turns[rows], is_user[rows], is_device[rows]
-    users, devices, sizes = _columns(verdicts, rows, is_user, is_device)
+    turns, is_user, is_device, held = turns[rows], is_user[rows], is_device[rows], level[rows] > PASS
+    users, devices, held_sizes = _columns(verdicts, rows[held], is_user[held], is_device[held])
+    sizes = np.full(len(rows), _CLEAR_BYTES)
+    sizes[held] = held_sizes
+    clear_users = _texts(hex_column([turn.user for turn in verdicts]), rows[is_user & ~held])
+    clear_devices = _texts(hex_column([turn.device for turn in verdicts]), rows[is_device & ~held])
     pieces = np.cumsum(sizes) // CALL_BYTES
     cuts = [0, *(np.flatnonzero(pieces[1:] != pieces[:-1]) + 1).tolist(), len(rows)]
-    user_ends, device_ends = _counts_before(is_user), _counts_before(is_device)
+    user_ends, device_ends = _counts_before(is_user & held), _counts_before(is_device & held)
+    clear_user_ends, clear_device_ends = _counts_before(is_user & ~held), _counts_before(is_device & ~held)
     for start, stop in pairwise(cuts):
         yield _Call(
             int(turns[stop]) if stop < len(rows) else verdicts[-1].turn + 1,
             [column[user_ends[start] : user_ends[stop]] for column in users],
             [column[device_ends[start] : device_ends[stop]] for column in devices],
+            clear_users[clear_user_ends[start] : clear_user_ends[stop]],
+            clear_devices[clear_device_ends[start] : clear_device_ends[stop]],
         )
 
 
@@ -272,6 +289,12 @@ def _counts_before(flags: NDArray[np.bool_]) -> list[int]:
     """How many are set before each place, and in all."""
     counts: list[int] = [0, *np.cumsum(flags).tolist()]
     return counts
+
+
+def _texts(column: Array, rows: NDArray[np.int64]) -> list[str]:
+    """Some rows of a text column."""
+    texts: list[str] = column.take(pa.array(rows)).to_pylist()
+    return texts
 
 
 def _picked(values: list[Any], wanted: NDArray[np.bool_]) -> list[Any]:

@@ -64,10 +64,24 @@ local function take_over(keys, args)
   return {'taken', position}
 end
 
--- args: epoch, from, to, prefix of the keys, time to live in ms, field of the devices, packed users, packed devices
+local KEYS_A_CALL = 1000 -- Lua can not spread many more over one call's arguments
+
+local function unlink(prefix, names)
+  for first = 1, #names, KEYS_A_CALL do
+    local keys = {}
+    for i = first, math.min(first + KEYS_A_CALL - 1, #names) do
+      keys[#keys + 1] = prefix .. names[i]
+    end
+    redis.call('UNLINK', unpack(keys))
+  end
+end
+
+-- args: epoch, from, to, prefix of the keys, time to live in ms, field of the devices, packed users, packed devices,
+-- packed users and packed devices that nothing is held against any more
 local function judge_write(keys, args)
   local epoch, from, to, ttl_ms = whole(args[1]), whole(args[2]), whole(args[3]), whole(args[5])
   local users, devices = columns_of(args[7], 9), columns_of(args[8], 2)
+  local clear_users, clear_devices = columns_of(args[9], 1)[1], columns_of(args[10], 1)[1]
   local answer, position = guard(keys[1], epoch, from, to)
   if answer ~= 'write' then
     return {answer, position}
@@ -83,6 +97,10 @@ local function judge_write(keys, args)
     local key = args[4] .. 'device:' .. devices[1][i]
     redis.call('HSET', key, args[6], devices[2][i])
     redis.call('PEXPIRE', key, ttl_ms)
+  end
+  unlink(args[4] .. 'user:', clear_users)
+  for i = 1, #clear_devices do
+    redis.call('HDEL', args[4] .. 'device:' .. clear_devices[i], args[6])
   end
   if to > from then
     redis.call('HSET', keys[1], 'position', args[3])
