@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
 
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 PUBLISH_INTERVAL_S = 1.0
 CHECKPOINT_INTERVAL_S = 15.0
+CHECKPOINT_SHARE = 0.1
+"""At most this share of the time goes into checkpoints, so a large state is written less often."""
 CLOSE_TIMEOUT_S = 20.0
 REVOKE_TIMEOUT_S = 4.0
 MAX_RECORDS = 10_000
@@ -165,9 +168,12 @@ class Engine:
             await asyncio.gather(*(seat.publish() for seat in self._judges.values()))
 
     async def _checkpoint_loop(self) -> None:
+        took_s = 0.0
         while True:
-            await asyncio.sleep(CHECKPOINT_INTERVAL_S)
+            await asyncio.sleep(max(CHECKPOINT_INTERVAL_S, took_s * (1 / CHECKPOINT_SHARE - 1)))
+            began_s = time.monotonic()
             await self._checkpoint_all()
+            took_s = time.monotonic() - began_s
 
     async def _checkpoint_all(self) -> None:
         await asyncio.gather(
