@@ -22,6 +22,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         The most memory that they had.
     stages_s
         Named moments before ``last_s``.
+    turns
+        Batches that it made of them; 0: it does not say.
     broker_cpu_s, redis_cpu_s
         CPU time of the services meanwhile.
     """
@@ -32,6 +34,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float
     peak_mb: float
     stages_s: dict[str, float] = {}
+    turns: int = 0
     broker_cpu_s: float = 0.0
     redis_cpu_s: float = 0.0
 

@@ -87,6 +87,7 @@ class _Run:
             self._stop(running)
         first_s, stages[SIGHTINGS] = self._turn_times()
         self._check()
+        turns = sum(read_accounts(self._out).turns.values())
         self._clean()
         return Outcome(
             events=len(setting.events),
@@ -95,6 +96,7 @@ class _Run:
             cpu_s=usage.cpu_s(first_s, last_s),
             peak_mb=usage.peak_mb,
             stages_s=stages,
+            turns=turns,
             broker_cpu_s=broker.cpu_s(first_s, last_s),
             redis_cpu_s=store.cpu_s(first_s, last_s),
         )
