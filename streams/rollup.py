@@ -26,6 +26,7 @@ from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
 from sinks.patience import patiently
 from sinks.redis_functions import ForgottenError, connect
+from streams.block_table import BlockTable
 from streams.fatal import exit_code_of, stop_process
 from streams.outputs import rollup_partition
 from streams.settings import Settings
@@ -34,8 +35,10 @@ from streams.transport import TP, Batch, BatchApp, batch_agent, consumer_of, mak
 log = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_S = 1.0
-FINISH_S = 12.0
+FINISH_S = 30.0
 """After the signal to stop, for what is still to be shown."""
+SETTLE_S = 1.5
+LEAVE_S = 4.0
 _LOOK_AGAIN_S = 0.02
 FLUSH_SHARE = 0.2
 """Files are replaced whole; at most this share of the time goes into it, so large tables are replaced less often."""
@@ -107,13 +110,10 @@ class RollupApp:
             connect(settings.redis), key_fingerprint=key_fingerprint, namespace=settings.namespace
         )
         self._flushing: asyncio.Task[None] | None = None
+        self._unsent: list[asyncio.Future[Any]] = []
         self.app = self._make_app()
-        self._table = self.app.Table(
-            _TABLE,
-            partitions=partitions,
-            key_type=bytes,
-            value_type=bytes,
-        )
+        self._table = BlockTable(self.app, name=_TABLE, partitions=partitions)
+        self.app.tables.add(self._table)
 
     def _make_app(self) -> BatchApp:
         app = make_app(
@@ -171,6 +171,10 @@ class RollupApp:
         try:
             async with asyncio.timeout(FINISH_S):
                 consumer = consumer_of(self.app)
+                # Another worker may have left just now: its partitions are ours after the next heartbeat.
+                await asyncio.sleep(SETTLE_S)
+                while consumer.generation is None:  # noqa: ASYNC110 - the group tells nobody
+                    await asyncio.sleep(_LOOK_AGAIN_S)
                 tps = [TP(self._topic, p) for p in range(self._partitions)]
                 owned = [tp for tp in tps if consumer.durable(tp) is not None]
                 for tp, end in (await consumer.end_offsets(owned)).items():
@@ -192,10 +196,12 @@ class RollupApp:
                 continue
             async with self._lock:
                 position = owned.position
+                self._unsent += self._table.take_unsent()
                 change = await asyncio.to_thread(_change_of, owned.merged)
             await self._replace_files(partition, position, change.tables)
             await self._show_in_redis(partition, owned, position, change)
             owned.written = position
+            await self._changelog_durable()
             mark_up_to(consumer_of(self.app), TP(self._topic, partition), position)
 
     async def _replace_files(self, partition: int, position: int, tables: Mapping[str, Any]) -> None:
@@ -222,8 +228,22 @@ class RollupApp:
     async def _on_shutdown(self, *_: Any, **__: Any) -> None:
         await self._leave()
 
+    async def _changelog_durable(self) -> None:
+        """Wait until the table's changelog has everything that was merged before the last flush."""
+        while self._unsent:
+            await self._unsent[-1]
+            self._unsent = [sent for sent in self._unsent if not sent.done()]
+
     async def _leave(self) -> None:
+        """Give the partitions up; nothing of ours may reach the changelog behind what the next owner writes."""
         await self._stop_flushing()
+        self._unsent += self._table.take_unsent()
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._changelog_durable()
+        except TimeoutError:
+            log.warning("the changelog is not complete after %.0f s; the next owner merges again", LEAVE_S)
+        self._unsent = []
         self._owned.clear()
 
     async def _stop_flushing(self) -> None:

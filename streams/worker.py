@@ -27,7 +27,7 @@ from streams.topics import open_topics
 log = logging.getLogger(__name__)
 
 ENGINE_STOP_S = 40.0
-ROLLUP_STOP_S = 20.0
+ROLLUP_STOP_S = 45.0
 _RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
