@@ -232,6 +232,16 @@ class Story:
         return messages(self.folder / f"worker-{number}.log")
 
 
+def with_a_flagged_end(lines: list[bytes], seed: int) -> list[bytes]:
+    """The lines, then somebody who signs up and buys at once: Redis shows who is held for review, and nobody else."""
+    ts = max(json.loads(line)["ts"] for line in lines)
+    flagged = [
+        {"event_id": f"end{seed}-{name}", "event": name, "ts": ts + i, "user_id": f"end{seed}", "dwell_ms": 5}
+        for i, name in enumerate(("signup", "purchase"))
+    ]
+    return [*lines, *(json.dumps(event).encode() for event in flagged)]
+
+
 def stop_while_verdicts_are_held(
     installation: Installation, worker: subprocess.Popen[bytes], last: bytes, by: signal.Signals
 ) -> int:
@@ -257,7 +267,7 @@ def story(
     prefix = f"start-{time.time_ns()}-"
     config = write_config(folder / "config")
     installation = Installation(folder, kafka, redis_server, prefix, config, partitions=1)
-    ignored, *parts = (participations(900, seed) for seed in (11, 12, 13, 14))
+    ignored, *parts = (with_a_flagged_end(participations(900, seed), seed) for seed in (11, 12, 13, 14))
     story = Story(
         folder, installation, ignored, [raw for part in parts for raw in part], [], [], [*map(len, parts)], {}
     )
