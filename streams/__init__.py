@@ -1,1 +1,1 @@
-"""Moving: Kafka and Faust, turns, checkpoints, the worker and the commands."""
+"""Moving: Kafka and Faust, turns, checkpoints, the worker."""

@@ -1,0 +1,1 @@
+"""What people type: the ``woolwatch`` command, one module for each of its commands."""

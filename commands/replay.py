@@ -1,0 +1,43 @@
+"""``woolwatch replay``: the core over a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from commands.options import CONFIG, FILES, config_in
+from commands.progress import progress
+from streams.settings import load_key
+
+
+@click.command()
+@FILES
+@CONFIG
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the tables.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 1_000_000),
+    default=16_384,
+    show_default=True,
+    help="Rows of a turn.",
+)
+def replay(files: Sequence[Path], config_folder: Path | None, out: Path, batch_size: int) -> None:
+    """Judge a recording (Parquet, JSONL, CSV) without a broker and write the tables.
+
+    \b
+    woolwatch replay monday.parquet tuesday.jsonl.gz --config config --out out
+    """
+    from streams.recordings import count_rows
+    from streams.replay import replay as run
+
+    config = config_in(config_folder)
+    with progress("replay", count_rows(files)) as advance:
+        summary = run(files, config, load_key(), out, batch_size=batch_size, progress=advance)
+    outcomes = summary.outcomes
+    click.echo(
+        f"{outcomes.consumed:,} records: {outcomes.verdicts:,} verdicts ({summary.flagged:,} of them review or block), "
+        f"{outcomes.late:,} late, {outcomes.duplicates:,} duplicates, {outcomes.rejected:,} rejected"
+    )
+    click.echo(f"tables: {summary.out}")
