@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.event_tables import (
-    HOURS,
     OUTDATED,
+    SPANS,
     EventColumns,
     EventTables,
-    buckets_of_minutes,
     copy_minutes,
     count_events,
-    minutes_of_hour,
     new_tables,
     reindex_events,
 )
@@ -25,18 +23,18 @@ from metrics.quantiles import BOUNDARIES
 
 
 class EventCounts:
-    """Counts events by minute; hours that are over go. A row costs 80 bytes, a bucket 32."""
+    """Counts events by minute; spans that are over go. A row costs 80 bytes, a bucket 32."""
 
     def __init__(self) -> None:
         self.tables = new_tables(SMALLEST, SMALLEST, SMALLEST)
 
     @property
     def outdated(self) -> int:
-        """Events below the promised watermark and of an hour that was over: not counted."""
+        """Events below the promised watermark and of a span that was over: not counted."""
         return int(self.tables.used[OUTDATED])
 
     def count(self, events: EventColumns, watermark_ms: int) -> None:
-        """Count a batch; hours that were over before ``watermark_ms`` are left alone."""
+        """Count a batch; spans that were over before ``watermark_ms`` are left alone."""
         at = 0
         while at < len(events.ts_ms):
             at = count_events(self.tables, events, BOUNDARIES, watermark_ms, at)
@@ -44,35 +42,27 @@ class EventCounts:
                 self._grow()
 
     def changed_blocks(self) -> NDArray[np.int64]:
-        """Rows of the hours that changed since they were published."""
-        return np.flatnonzero(self.tables.hours["dirty"][: self.tables.used[HOURS]])
+        """Rows of the spans that changed since they were published."""
+        return np.flatnonzero(self.tables.spans["dirty"][: self.tables.used[SPANS]])
 
-    def published(self, hours: NDArray[np.int64]) -> None:
-        """Say that these hours were handed over as they are."""
-        self.tables.hours["dirty"][hours] = 0
-
-    def minutes_of(self, hour: int) -> NDArray[np.int64]:
-        """Rows of the minutes of an hour, in no order."""
-        return minutes_of_hour(self.tables, hour)
-
-    def buckets_of(self, minutes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Index into ``minutes`` and row of each of their buckets, in no order."""
-        return buckets_of_minutes(self.tables, minutes)
+    def published(self, spans: NDArray[np.int64]) -> None:
+        """Say that these spans were handed over as they are."""
+        self.tables.spans["dirty"][spans] = 0
 
     def forget(self, watermark_ms: int) -> None:
-        """Drop the hours that are over and published, if the tables are nearly full."""
+        """Drop the spans that are over and published, if the tables are nearly full."""
         t = self.tables
-        sizes = np.array([len(t.minutes), len(t.hours), len(t.buckets)])
+        sizes = np.array([len(t.minutes), len(t.spans), len(t.buckets)])
         if not np.any(4 * t.used[:3] > 3 * sizes):
             return
         self.rebuild(t, watermark_ms)
         used = self.tables.used[:3]
-        if np.any(2 * used > [len(self.tables.minutes), len(self.tables.hours), len(self.tables.buckets)]):
+        if np.any(2 * used > [len(self.tables.minutes), len(self.tables.spans), len(self.tables.buckets)]):
             self._resize([2 * int(size) for size in used])
 
     def rebuild(self, before: EventTables, watermark_ms: int) -> None:
-        """Fill fresh tables from others (indexes not needed) without hours that are over and published."""
-        sizes = (len(before.minutes), len(before.hours), len(before.buckets))
+        """Fill fresh tables from others (indexes not needed) without spans that are over and published."""
+        sizes = (len(before.minutes), len(before.spans), len(before.buckets))
         fresh = new_tables(*(power_of_two(size) for size in sizes))
         fresh.used[OUTDATED] = before.used[OUTDATED]
         copy_minutes(before, fresh, watermark_ms)
@@ -83,15 +73,15 @@ class EventCounts:
 
     def _resize(self, wanted: list[int]) -> None:
         t = self.tables
-        tables = (t.minutes, t.hours, t.buckets)
-        minutes, hours, buckets = (
+        tables = (t.minutes, t.spans, t.buckets)
+        minutes, spans, buckets = (
             max(len(rows), power_of_two(size)) for rows, size in zip(tables, wanted, strict=True)
         )
         self.tables = t._replace(
             minutes=grown(t.minutes, minutes),
             minute_index=new_index(minutes),
-            hours=grown(t.hours, hours),
-            hour_index=new_index(hours),
+            spans=grown(t.spans, spans),
+            span_index=new_index(spans),
             buckets=grown(t.buckets, buckets),
             bucket_index=new_index(buckets),
         )

@@ -1,4 +1,4 @@
-"""Tables of events per minute: minutes, hours (which are published whole) and buckets of dwell times."""
+"""Tables of events per minute: minutes, spans of them (published whole) and buckets of dwell times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from metrics.quantiles import bucket_of
 from schemas.flat_kernels import flat_kernel
 from schemas.kernels import kernel
 
-MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+MINUTE_MS = 60_000
+SPAN_MINUTES = 5
+"""Whatever changes in a span is published with all of it: a short one repeats little, a long one needs few keys."""
+SPAN_MS = SPAN_MINUTES * MINUTE_MS
 LARGEST = np.iinfo(np.int64).max
 
 COUNTS = ("count", "amount_sum", "amounts", "cost_sum", "costs")
@@ -24,29 +27,29 @@ MINUTE = np.dtype(
         ("campaign", "i4"),
         ("channel", "i4"),
         ("event", "i4"),
-        ("hour", "i4"),
+        ("span", "i4"),
         ("next", "i4"),
         ("buckets", "i4"),
     ],
     align=True,
 )
-"""``minute``: since 1970. ``hour``: row of its block; ``next``: next row of the block, ``buckets``: first
+"""``minute``: since 1970. ``span``: row of its block; ``next``: next row of the block, ``buckets``: first
 bucket of its dwell times (both row plus one)."""
-HOUR = np.dtype(
-    [("hour", "i8"), ("campaign", "i4"), ("event", "i4"), ("minutes", "i4"), ("dirty", "i4")], align=True
+SPAN = np.dtype(
+    [("span", "i8"), ("campaign", "i4"), ("event", "i4"), ("minutes", "i4"), ("dirty", "i4")], align=True
 )
 BUCKET = np.dtype([("count", "i8"), ("minute", "i4"), ("bucket", "i4"), ("next", "i4")], align=True)
 
-MINUTES, HOURS, BUCKETS, OUTDATED = range(4)
+MINUTES, SPANS, BUCKETS, OUTDATED = range(4)
 
 
 class EventTables(NamedTuple):
-    """The arrays; ``used`` is int64[4]: rows in use of each table, and events of hours that were over."""
+    """The arrays; ``used`` is int64[4]: rows in use of each table, and events of spans that were over."""
 
     minutes: NDArray[np.void]
     minute_index: NDArray[np.int32]
-    hours: NDArray[np.void]
-    hour_index: NDArray[np.int32]
+    spans: NDArray[np.void]
+    span_index: NDArray[np.int32]
     buckets: NDArray[np.void]
     bucket_index: NDArray[np.int32]
     used: NDArray[np.int64]
@@ -64,13 +67,13 @@ class EventColumns(NamedTuple):
     cost_minor: NDArray[np.int64]
 
 
-def new_tables(minutes: int, hours: int, buckets: int) -> EventTables:
+def new_tables(minutes: int, spans: int, buckets: int) -> EventTables:
     """Empty tables for so many rows, powers of two."""
     return EventTables(
         minutes=np.zeros(minutes, MINUTE),
         minute_index=new_index(minutes),
-        hours=np.zeros(hours, HOUR),
-        hour_index=new_index(hours),
+        spans=np.zeros(spans, SPAN),
+        span_index=new_index(spans),
         buckets=np.zeros(buckets, BUCKET),
         bucket_index=new_index(buckets),
         used=np.zeros(4, np.int64),
@@ -78,31 +81,31 @@ def new_tables(minutes: int, hours: int, buckets: int) -> EventTables:
 
 
 @flat_kernel
-def hour_slot(t: EventTables, hour: int, campaign: int, event: int) -> int:
-    """Slot of an hour, or the empty one where it belongs."""
-    slot = first_slot(hash_of(hour, campaign, event, 0), len(t.hour_index))
-    while t.hour_index[slot] != 0:
-        row = t.hours[t.hour_index[slot] - 1]
-        if row.hour == hour and row.campaign == campaign and row.event == event:
+def span_slot(t: EventTables, span: int, campaign: int, event: int) -> int:
+    """Slot of a span, or the empty one where it belongs."""
+    slot = first_slot(hash_of(span, campaign, event, 0), len(t.span_index))
+    while t.span_index[slot] != 0:
+        row = t.spans[t.span_index[slot] - 1]
+        if row.span == span and row.campaign == campaign and row.event == event:
             break
-        slot = (slot + 1) & (len(t.hour_index) - 1)
+        slot = (slot + 1) & (len(t.span_index) - 1)
     return slot
 
 
 @flat_kernel
-def find_hour(t: EventTables, hour: int, campaign: int, event: int) -> int:
-    """Row of an hour; there must be room for one."""
-    slot = hour_slot(t, hour, campaign, event)
-    if t.hour_index[slot] == 0:
-        row = t.used[HOURS]
-        t.used[HOURS] = row + 1
-        t.hour_index[slot] = row + 1
-        t.hours[row].hour = hour
-        t.hours[row].campaign = campaign
-        t.hours[row].event = event
-        t.hours[row].minutes = 0
-        t.hours[row].dirty = 0
-    found: int = t.hour_index[slot] - 1
+def find_span(t: EventTables, span: int, campaign: int, event: int) -> int:
+    """Row of a span; there must be room for one."""
+    slot = span_slot(t, span, campaign, event)
+    if t.span_index[slot] == 0:
+        row = t.used[SPANS]
+        t.used[SPANS] = row + 1
+        t.span_index[slot] = row + 1
+        t.spans[row].span = span
+        t.spans[row].campaign = campaign
+        t.spans[row].event = event
+        t.spans[row].minutes = 0
+        t.spans[row].dirty = 0
+    found: int = t.span_index[slot] - 1
     return found
 
 
@@ -125,10 +128,10 @@ def minute_slot(t: EventTables, minute: int, campaign: int, channel: int, event:
 
 @flat_kernel
 def find_minute(t: EventTables, minute: int, campaign: int, channel: int, event: int) -> int:
-    """Row of a minute; there must be room for one and for an hour."""
+    """Row of a minute; there must be room for one and for a span."""
     slot = minute_slot(t, minute, campaign, channel, event)
     if t.minute_index[slot] == 0:
-        hour = find_hour(t, minute // 60, campaign, event)
+        span = find_span(t, minute // SPAN_MINUTES, campaign, event)
         row = t.used[MINUTES]
         t.used[MINUTES] = row + 1
         t.minute_index[slot] = row + 1
@@ -143,9 +146,9 @@ def find_minute(t: EventTables, minute: int, campaign: int, channel: int, event:
         added.cost_sum = 0
         added.costs = 0
         added.buckets = 0
-        added.hour = hour
-        added.next = t.hours[hour].minutes
-        t.hours[hour].minutes = row + 1
+        added.span = span
+        added.next = t.spans[span].minutes
+        t.spans[span].minutes = row + 1
     found: int = t.minute_index[slot] - 1
     return found
 
@@ -192,17 +195,17 @@ def count_events(
     for i in range(at, len(events.ts_ms)):
         if (
             t.used[MINUTES] == len(t.minutes)
-            or t.used[HOURS] == len(t.hours)
+            or t.used[SPANS] == len(t.spans)
             or t.used[BUCKETS] == len(t.buckets)
         ):
             return i
         minute = events.ts_ms[i] // MINUTE_MS
-        if (minute // 60 + 1) * HOUR_MS <= watermark_ms:
+        if (minute // SPAN_MINUTES + 1) * SPAN_MS <= watermark_ms:
             t.used[OUTDATED] += 1
             continue
         at_row = find_minute(t, minute, events.campaign[i], events.channel[i], events.event[i])
         row = t.minutes[at_row]
-        t.hours[row.hour].dirty = 1
+        t.spans[row.span].dirty = 1
         row.count += 1
         if events.amount_minor[i] >= 0:
             row.amount_sum = capped_sum(row.amount_sum, events.amount_minor[i])
@@ -221,19 +224,19 @@ def reindex_events(t: EventTables) -> None:
     for i in range(t.used[MINUTES]):
         row = t.minutes[i]
         t.minute_index[minute_slot(t, row.minute, row.campaign, row.channel, row.event)] = i + 1
-    for i in range(t.used[HOURS]):
-        t.hour_index[hour_slot(t, t.hours[i].hour, t.hours[i].campaign, t.hours[i].event)] = i + 1
+    for i in range(t.used[SPANS]):
+        t.span_index[span_slot(t, t.spans[i].span, t.spans[i].campaign, t.spans[i].event)] = i + 1
     for i in range(t.used[BUCKETS]):
         t.bucket_index[bucket_slot(t, t.buckets[i].minute, t.buckets[i].bucket)] = i + 1
 
 
 @flat_kernel
 def copy_minutes(before: EventTables, fresh: EventTables, watermark_ms: int) -> None:
-    """Enter the hours that are not both over and published."""
+    """Enter the spans that are not both over and published."""
     for i in range(before.used[MINUTES]):
         row = before.minutes[i]
-        hour = before.hours[row.hour]
-        if (hour.hour + 1) * HOUR_MS <= watermark_ms and hour.dirty == 0:
+        span = before.spans[row.span]
+        if (span.span + 1) * SPAN_MS <= watermark_ms and span.dirty == 0:
             continue
         at = find_minute(fresh, row.minute, row.campaign, row.channel, row.event)
         copied = fresh.minutes[at]
@@ -242,7 +245,7 @@ def copy_minutes(before: EventTables, fresh: EventTables, watermark_ms: int) -> 
         copied.amounts = row.amounts
         copied.cost_sum = row.cost_sum
         copied.costs = row.costs
-        fresh.hours[copied.hour].dirty = hour.dirty
+        fresh.spans[copied.span].dirty = span.dirty
         link = row.buckets
         while link != 0:
             add_to_bucket(fresh, at, before.buckets[link - 1].bucket, before.buckets[link - 1].count)
@@ -250,19 +253,23 @@ def copy_minutes(before: EventTables, fresh: EventTables, watermark_ms: int) -> 
 
 
 @kernel
-def minutes_of_hour(t: EventTables, hour: int) -> NDArray[np.int64]:
-    """Rows of the minutes of an hour."""
+def minutes_of_spans(t: EventTables, spans: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Index into ``spans`` and row of each of their minutes."""
     count = 0
-    link = t.hours[hour].minutes
-    while link != 0:
-        count += 1
-        link = t.minutes[link - 1].next
-    rows = np.empty(count, np.int64)
-    link = t.hours[hour].minutes
-    for i in range(count):
-        rows[i] = link - 1
-        link = t.minutes[link - 1].next
-    return rows
+    for span in spans:
+        link = t.spans[span].minutes
+        while link != 0:
+            count += 1
+            link = t.minutes[link - 1].next
+    owners, rows = np.empty(count, np.int64), np.empty(count, np.int64)
+    count = 0
+    for i in range(len(spans)):
+        link = t.spans[spans[i]].minutes
+        while link != 0:
+            owners[count], rows[count] = i, link - 1
+            count += 1
+            link = t.minutes[link - 1].next
+    return owners, rows
 
 
 @kernel

@@ -5,25 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from metrics.block_rows import row_order
 from metrics.definitions import DAY_MS
-from metrics.event_tables import LARGEST, MINUTE_MS
-from metrics.quantiles import quantiles
 from schemas.metric_tables import METRIC_SCHEMAS
-from schemas.partials import (
-    DAU,
-    EVENTS,
-    Block,
-    BlockKey,
-    DauRows,
-    EventRows,
-    FunnelRows,
-    decode_rows,
-)
+from schemas.partials import DAU, Block, BlockKey, DauRows, FunnelRows, decode_rows
 
 RecordBatch: TypeAlias = Any
 """A pyarrow.RecordBatch; pyarrow has no types."""
@@ -88,74 +75,11 @@ def user_batch(metric: str, rows: Sequence[tuple[BlockKey, UserRow]]) -> RecordB
         columns["window_start"] = [key.start_ms for key, _ in rows]
         columns["step"] = [row[2] for _, row in rows]
         columns["step_name"] = [row[3] for _, row in rows]
-    return _batch(metric, columns)
+    return table_batch(metric, columns)
 
 
-def merge_events(key: BlockKey, blocks: Sequence[Block]) -> RecordBatch:
-    """Add up the minutes of one hour of one event from several sources, as columns of their table."""
-    decoded = [rows for block in blocks if isinstance(rows := decode_rows(block), EventRows)]
-    channels = sorted(
-        {name for rows in decoded for name in rows.channels}, key=lambda name: row_order("", name)
-    )
-    number = {name: i for i, name in enumerate(channels)}
-    places = [_places(rows, number) for rows in decoded]
-    found = np.unique(np.concatenate([np.zeros(0, np.int64), *places]))
-    numbers = np.zeros((5, len(found)), np.int64)
-    histograms = [np.zeros((2, 0), np.int64)]
-    for rows, place in zip(decoded, places, strict=True):
-        at = np.searchsorted(found, place)
-        added = np.frombuffer(rows.numbers, "<i8").reshape(5, len(place))
-        held = numbers[:, at]
-        numbers[:, at] = held + np.minimum(added, LARGEST - held)
-        row = at[np.frombuffer(rows.histogram_row, "<u4")]
-        bucket = row * _BUCKETS + np.frombuffer(rows.bucket, "<u2")
-        histograms.append(np.stack((bucket, np.frombuffer(rows.bucket_count, "<i8"))))
-    columns = _event_columns(key, found, channels, numbers)
-    columns |= _dwell_columns(np.concatenate(histograms, axis=1), len(found))
-    return _batch(EVENTS, columns)
-
-
-_BUCKETS = 1 << 16
-
-
-def _places(rows: EventRows, number: Mapping[str | None, int]) -> NDArray[np.int64]:
-    """(minute, channel) of each row as one number that orders them."""
-    minute = np.frombuffer(rows.minute, "u1").astype(np.int64)
-    numbers = np.array([number[name] for name in rows.channels], np.int64)
-    places: NDArray[np.int64] = minute * _BUCKETS + numbers[np.frombuffer(rows.channel, "<u2")]
-    return places
-
-
-def _event_columns(
-    key: BlockKey, places: NDArray[np.int64], channels: Sequence[str | None], numbers: NDArray[np.int64]
-) -> dict[str, Any]:
-    names = pa.array(channels, pa.string())
-    return {
-        "window_start": (key.start_ms or 0) + places // _BUCKETS * MINUTE_MS,
-        "campaign": [key.campaign] * len(places),
-        "channel": names.take(pa.array(places % _BUCKETS)),
-        "event": [key.name] * len(places),
-        "count": numbers[0],
-        "amount_minor_sum": numbers[1],
-        "cost_minor_sum": numbers[3],
-    }
-
-
-def _dwell_columns(histograms: NDArray[np.int64], rows: int) -> dict[str, Any]:
-    places, at = np.unique(histograms[0], return_inverse=True)
-    counts = np.zeros(len(places), np.int64)
-    np.add.at(counts, at, histograms[1])
-    row, bucket = places // _BUCKETS, places % _BUCKETS
-    totals = np.zeros(rows, np.int64)
-    np.add.at(totals, row, counts)
-    columns: dict[str, Any] = {"dwell_count": totals}
-    for percent in (50, 90, 99):
-        values = quantiles(row, bucket, counts, rows, percent)
-        columns[f"dwell_p{percent}"] = pa.array(values, pa.float64(), from_pandas=True)
-    return columns
-
-
-def _batch(metric: str, columns: Mapping[str, Any]) -> RecordBatch:
+def table_batch(metric: str, columns: Mapping[str, Any]) -> RecordBatch:
+    """Columns by name as rows of a metric table."""
     schema = METRIC_SCHEMAS[metric]
     arrays = []
     for field in schema:

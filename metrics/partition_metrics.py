@@ -12,20 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.block_rows import (
-    block_order,
-    event_block_key,
-    event_block_rows,
-    users_block_key,
-    users_block_rows,
-)
+from metrics.block_rows import block_order, users_block_key, users_block_rows
 from metrics.columns import field_keys, name_reader
 from metrics.dau import DailyUsers
 from metrics.definitions import CAMPAIGN_FIELD, CHANNEL_FIELD, EVENT_FIELD, make_metric_plan
 from metrics.dimensions import Cells
 from metrics.distinct_users import DistinctUsers
+from metrics.event_blocks import event_blocks
 from metrics.event_counts import EventCounts
-from metrics.event_tables import HOURS, EventColumns
+from metrics.event_tables import SPANS, EventColumns
 from metrics.funnel import MOST_EVENTS, FunnelCounter
 from metrics.members import BEFORE_ALL_MS, BLOCKS, mark_all_bad
 from metrics.names import Names
@@ -81,7 +76,7 @@ class PartitionMetrics:
 
     @property
     def outdated_events(self) -> int:
-        """Events below an earlier watermark whose hour was over: missing in the counts per minute."""
+        """Events below an earlier watermark whose span was over: missing in the counts per minute."""
         return self.counts.outdated
 
     def update(
@@ -137,8 +132,8 @@ class PartitionMetrics:
     def all_blocks(self) -> list[Block]:
         """Absolute values of all blocks that are still held: those that are not both over and published."""
         users = np.arange(self.users.members.used[BLOCKS])
-        hours = np.arange(self.counts.tables.used[HOURS])
-        return sorted(self._blocks(self.turn, users, hours), key=lambda block: block_order(block.key))
+        spans = np.arange(self.counts.tables.used[SPANS])
+        return sorted(self._blocks(self.turn, users, spans), key=lambda block: block_order(block.key))
 
     def snapshot(self) -> dict[str, NDArray[Any] | bytes]:
         """The whole state as flat arrays and bytes, which blocks wait to be published included."""
@@ -213,7 +208,7 @@ class PartitionMetrics:
         chosen = {name: campaigns == known.known(name) for name in self.days.zoned_campaigns}
         return {name: events for name, events in chosen.items() if events.any()}
 
-    def _blocks(self, turn: int, users: NDArray[np.int64], hours: NDArray[np.int64]) -> list[Block]:
+    def _blocks(self, turn: int, users: NDArray[np.int64], spans: NDArray[np.int64]) -> list[Block]:
         names, source = self.names, self.source
         campaigns = names[CAMPAIGN_FIELD].names
         found = [
@@ -225,13 +220,5 @@ class PartitionMetrics:
             )
             for block in users.tolist()
         ]
-        found += [
-            Block(
-                event_block_key(self.counts, names, hour),
-                source,
-                turn,
-                event_block_rows(self.counts, names, hour),
-            )
-            for hour in hours.tolist()
-        ]
+        found += [Block(key, source, turn, rows) for key, rows in event_blocks(self.counts, names, spans)]
         return found

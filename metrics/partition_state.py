@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metrics.block_rows import users_block_key
 from metrics.definitions import CAMPAIGN_FIELD, DEFINITION, is_campaign_date
-from metrics.event_tables import BUCKET, BUCKETS, HOUR, HOURS, MINUTE, MINUTES, OUTDATED, EventTables
+from metrics.event_tables import BUCKET, BUCKETS, MINUTE, MINUTES, OUTDATED, SPAN, SPANS, EventTables
 from metrics.funnel import FunnelCounter
 from metrics.funnel_chains import STEP_EVENT
 from metrics.funnel_slabs import SLAB
@@ -23,7 +23,7 @@ from schemas.partials import BlockKey
 if TYPE_CHECKING:
     from metrics.partition_metrics import PartitionMetrics
 
-VERSION = 1
+VERSION = 2
 
 State = Mapping[str, NDArray[Any] | bytes]
 
@@ -85,7 +85,7 @@ def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
         "blocks": m.blocks[: m.used[BLOCKS]].tobytes(),
         "cells": metrics.cells.snapshot(),
         "minutes": t.minutes[: t.used[MINUTES]].tobytes(),
-        "hours": t.hours[: t.used[HOURS]].tobytes(),
+        "spans": t.spans[: t.used[SPANS]].tobytes(),
         "buckets": t.buckets[: t.used[BUCKETS]].tobytes(),
     }
     for field, (_, hashes, numbers) in names.items():
@@ -202,12 +202,12 @@ def _counted_by(metrics: PartitionMetrics, funnel: FunnelCounter) -> list[str]:
 
 
 def _restore_counts(metrics: PartitionMetrics, meta: _Meta, state: State) -> None:
-    minutes, hours = _rows(state, "minutes", MINUTE), _rows(state, "hours", HOUR)
+    minutes, spans = _rows(state, "minutes", MINUTE), _rows(state, "spans", SPAN)
     buckets = _rows(state, "buckets", BUCKET)
     used = np.zeros(4, np.int64)
-    used[[MINUTES, HOURS, BUCKETS, OUTDATED]] = len(minutes), len(hours), len(buckets), meta.outdated
+    used[[MINUTES, SPANS, BUCKETS, OUTDATED]] = len(minutes), len(spans), len(buckets), meta.outdated
     index = new_index(1)
-    before = EventTables(minutes, index, hours, index, buckets, index, used)
+    before = EventTables(minutes, index, spans, index, buckets, index, used)
     metrics.counts.rebuild(before, meta.watermark_ms)
 
 

@@ -6,12 +6,15 @@ order. Every key is kept, for the tables show all of history.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from metrics.block_rows import block_order
-from metrics.merged_rows import RecordBatch, UserRow, merge_events, merge_users, user_batch
+from metrics.merged_events import merge_events
+from metrics.merged_rows import RecordBatch, UserRow, merge_users, user_batch
 from schemas.metric_tables import METRIC_SCHEMAS
 from schemas.partials import EVENTS, Block, BlockKey
 
@@ -48,16 +51,18 @@ class Rollup:
             False if a newer turn of its source is held under its key; the block is forgotten then.
         """
         key = block.key
-        held = self._blocks.setdefault(key, {}).get(block.source)
+        sources = self._blocks.setdefault(key, {})
+        held = sources.get(block.source)
         if held is not None and held.turn > block.turn:
             return False
-        self._blocks[key][block.source] = block
+        sources[block.source] = block
         if held is None or held.rows != block.rows:
             segment = _segment(key)
             self._keys[key.metric].setdefault(segment, set()).add(key)
             self._batches[key.metric].pop(segment, None)
-            before = self._users.pop(key, [])
-            self._changed.setdefault(key, before)
+            if key not in self._changed:
+                self._changed[key] = self._users.get(key, [])
+            self._users.pop(key, None)
         return True
 
     def changed_keys(self) -> list[BlockKey]:
@@ -75,7 +80,7 @@ class Rollup:
         """
         blocks = self._blocks[key]
         if key.metric == EVENTS:
-            return pa.Table.from_batches([merge_events(key, [blocks[source] for source in sorted(blocks)])])
+            return pa.Table.from_batches([merge_events([key], [list(blocks.values())]).rows])
         return _user_table(key, self._merged_users(key))
 
     def gone(self, key: BlockKey) -> Table:
@@ -91,8 +96,7 @@ class Rollup:
     def table(self, name: str) -> Table:
         """All rows of a metric (a key of METRIC_SCHEMAS), by key, then dimension and step or minute."""
         keys, batches = self._keys[name], self._batches[name]
-        for segment in keys.keys() - batches.keys():
-            batches[segment] = self._segment_batch(name, sorted(keys[segment], key=block_order))
+        batches.update(self._made_anew(name, sorted(keys.keys() - batches.keys(), key=_segment_order)))
         ordered = sorted(keys, key=_segment_order)
         return pa.Table.from_batches([batches[segment] for segment in ordered], schema=METRIC_SCHEMAS[name])
 
@@ -101,19 +105,31 @@ class Rollup:
             self._users[key] = merge_users(list(self._blocks[key].values()))
         return self._users[key]
 
-    def _segment_batch(self, name: str, keys: list[BlockKey]) -> RecordBatch:
+    def _made_anew(self, name: str, segments: list[_Segment]) -> Iterator[tuple[_Segment, RecordBatch]]:
+        """Columns of segments, all made in one pass, then cut apart."""
+        members = [sorted(self._keys[name][segment], key=_start) for segment in segments]
+        keys = [key for group in members for key in group]
         if name == EVENTS:
-            (key,) = keys
-            blocks = self._blocks[key]
-            return merge_events(key, [blocks[source] for source in sorted(blocks)])
-        return user_batch(name, [(key, row) for key in keys for row in self._merged_users(key)])
+            blocks = (self._blocks[key] for key in keys)
+            batch, bounds = merge_events(keys, [list(of_key.values()) for of_key in blocks])
+        else:
+            rows = [self._merged_users(key) for key in keys]
+            batch = user_batch(
+                name, [(key, row) for key, of_key in zip(keys, rows, strict=True) for row in of_key]
+            )
+            bounds = np.cumsum([0, *map(len, rows)])
+        ends = np.cumsum([len(group) for group in members]).tolist()
+        for segment, first, end in zip(segments, [0, *ends], ends, strict=False):
+            # A copy: a slice would keep the whole pass in memory.
+            yield segment, batch.take(pa.array(np.arange(bounds[first], bounds[end])))
+
+
+def _start(key: BlockKey) -> int:
+    return -1 if key.start_ms is None else key.start_ms
 
 
 def _segment(key: BlockKey) -> _Segment:
-    start = -1 if key.start_ms is None else key.start_ms
-    if key.metric != EVENTS:
-        start >>= _SEGMENT_BITS
-    return key.metric, key.name, key.window, key.scope, key.campaign, start
+    return key.metric, key.name, key.window, key.scope, key.campaign, _start(key) >> _SEGMENT_BITS
 
 
 def _segment_order(segment: _Segment) -> tuple[str, str, str, str, bool, str, int]:

@@ -16,7 +16,7 @@ TOTAL = "all"
 """The dimension that everybody is in."""
 
 
-class BlockKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class BlockKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """What is counted. ``start_ms`` None: the window is ``all``. ``campaign`` None: events without one.
 
     ``name`` is the funnel's name, the event's name for events, empty for DAU. The start of a day of DAU is
@@ -32,7 +32,7 @@ class BlockKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     campaign: str | None
 
 
-class Block(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Block(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """Absolute counts of one source under one key, as of a turn; ``rows`` is of the metric's shape."""
 
     key: BlockKey
@@ -41,30 +41,30 @@ class Block(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     rows: bytes
 
 
-class DauRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+class DauRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """Rows (dim, dim_value, gross, suspect)."""
 
     rows: list[tuple[str, str | None, int, int]]
 
 
-class FunnelRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+class FunnelRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """Names of the steps, and rows (dim, dim_value, gross by step, suspect by step)."""
 
     steps: tuple[str, ...]
     rows: list[tuple[str, str | None, list[int], list[int]]]
 
 
-class EventRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """Minutes of one hour as little-endian columns, n rows ordered by minute, then channel.
+class EventRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Some minutes of one event as little-endian columns, n rows ordered by minute, then channel.
 
     Parameters
     ----------
     channels
         Names that ``channel`` numbers; None is events without one.
     minute, channel
-        uint8[n], minute of the hour; uint16[n], index into ``channels``.
+        uint8[n], minutes since the start of the block; uint16[n], index into ``channels``.
     numbers
-        int64[5, n]: count, amount_minor sum, events with an amount, cost_minor sum, events with a cost.
+        int64[n, 5]: count, amount_minor sum, events with an amount, cost_minor sum, events with a cost.
         Sums stop at 2^63 - 1.
     histogram_row, bucket, bucket_count
         uint32[h], uint16[h], int64[h]: how many dwell times of a row fell into a bucket

@@ -47,11 +47,11 @@ def read_minutes(blocks: Sequence[Block]) -> Minutes:
         if not isinstance(rows, EventRows):
             continue
         channels = np.frombuffer(rows.channel, "<u2")
-        numbers = np.frombuffer(rows.numbers, "<i8").reshape(5, -1)
+        numbers = np.frombuffer(rows.numbers, "<i8").reshape(-1, 5)
         for i, minute in enumerate(rows.minute):
             ts_ms = (block.key.start_ms or 0) + minute * 60_000
             place = (block.key.campaign, rows.channels[channels[i]], block.key.name, ts_ms)
-            found[place] = {"numbers": tuple(int(n) for n in numbers[:, i]), "dwell": {}}
+            found[place] = {"numbers": tuple(int(n) for n in numbers[i]), "dwell": {}}
             mine = np.frombuffer(rows.histogram_row, "<u4") == i
             buckets, counts = np.frombuffer(rows.bucket, "<u2"), np.frombuffer(rows.bucket_count, "<i8")
             found[place]["dwell"] = dict(zip(buckets[mine].tolist(), counts[mine].tolist(), strict=True))

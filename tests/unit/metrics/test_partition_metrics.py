@@ -292,7 +292,7 @@ def test_keys_of_blocks_say_what_is_counted() -> None:
     assert {block.key for block in metrics.all_blocks()} == {
         BlockKey("dau", "", "1d", BEGIN_MS, "all_campaigns", None),
         BlockKey("dau", "", "1d", BEGIN_MS, "campaign", "c"),
-        BlockKey("events", "look", "1h", BEGIN_MS + HOUR_MS, "campaign", "c"),
+        BlockKey("events", "look", "5m", BEGIN_MS + HOUR_MS, "campaign", "c"),
         BlockKey("funnel", "buy", "all", None, "campaign", "c"),
         BlockKey("funnel", "buy", "1d", BEGIN_MS, "campaign", "c"),
     }

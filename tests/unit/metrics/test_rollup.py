@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
@@ -27,14 +28,14 @@ BEGIN_MS = 1_704_067_200_000
 DAY = BlockKey("dau", "", "1d", BEGIN_MS, "campaign", None)
 TOTAL = BlockKey("dau", "", "1d", BEGIN_MS, "all_campaigns", None)
 FUNNEL = BlockKey("funnel", "buy", "all", None, "campaign", "c")
-HOUR = BlockKey("events", "look", "1h", BEGIN_MS, "campaign", "c")
+SPAN = BlockKey("events", "look", "5m", BEGIN_MS, "campaign", "c")
 
 
 def block(key: BlockKey, rows: Rows, *, source: int = 0, turn: int = 0) -> Block:
     return Block(key, source, turn, encode_rows(rows))
 
 
-def hour_rows(rows: Sequence[tuple[int, str | None, tuple[int, ...], dict[int, int]]]) -> EventRows:
+def event_rows(rows: Sequence[tuple[int, str | None, tuple[int, ...], dict[int, int]]]) -> EventRows:
     channels = sorted({row[1] for row in rows}, key=str)
     histogram = [(i, b, n) for i, row in enumerate(rows) for b, n in sorted(row[3].items())]
     at, buckets, counts = np.array(histogram).reshape(-1, 3).T
@@ -42,7 +43,7 @@ def hour_rows(rows: Sequence[tuple[int, str | None, tuple[int, ...], dict[int, i
         channels=channels,
         minute=bytes(row[0] for row in rows),
         channel=np.array([channels.index(row[1]) for row in rows], "<u2").tobytes(),
-        numbers=np.array([row[2] for row in rows], "<i8").T.tobytes(),
+        numbers=np.array([row[2] for row in rows], "<i8").tobytes(),
         histogram_row=at.astype("<u4").tobytes(),
         bucket=buckets.astype("<u2").tobytes(),
         bucket_count=counts.astype("<i8").tobytes(),
@@ -136,7 +137,7 @@ def test_minutes_are_added_and_quantiles_made_of_all_sources() -> None:
             bucket = bucket_of(BOUNDARIES, value)
             buckets[bucket] = buckets.get(bucket, 0) + 1
         rows = [(7, "x", (len(values), 100, 2, 3, 1), buckets), (59, None, (1, 0, 0, 0, 0), {})]
-        rollup.put(block(HOUR, hour_rows(rows), source=source))
+        rollup.put(block(SPAN, event_rows(rows), source=source))
     middles = [bucket_middles(np.array([bucket_of(BOUNDARIES, v)]))[0] for v in (30, 7_000_000)]
     same = {"campaign": "c", "event": "look"}
     at = datetime(2024, 1, 1, tzinfo=UTC)
@@ -155,8 +156,8 @@ def test_minutes_are_added_and_quantiles_made_of_all_sources() -> None:
 def test_sums_of_sources_stop_at_the_largest_number() -> None:
     rollup = Rollup()
     for source in range(3):
-        rollup.put(block(HOUR, hour_rows([(0, None, (1, 2**62, 1, 2**63 - 1, 1), {})]), source=source))
-    row = rollup.merged(HOUR).to_pylist()[0]
+        rollup.put(block(SPAN, event_rows([(0, None, (1, 2**62, 1, 2**63 - 1, 1), {})]), source=source))
+    row = rollup.merged(SPAN).to_pylist()[0]
     assert (row["count"], row["amount_minor_sum"], row["cost_minor_sum"]) == (3, 2**63 - 1, 2**63 - 1)
 
 
@@ -182,11 +183,11 @@ def test_a_table_without_rows_has_its_columns(name: str) -> None:
     assert Rollup().table(name).equals(METRIC_SCHEMAS[name].empty_table())
 
 
-def test_emptied_hours_are_no_rows() -> None:
+def test_emptied_spans_are_no_rows() -> None:
     rollup = Rollup()
-    rollup.put(Block(HOUR, 0, 0, empty_rows("events")))
+    rollup.put(Block(SPAN, 0, 0, empty_rows("events")))
     rollup.changed_keys()
-    assert rollup.table("events").num_rows == rollup.merged(HOUR).num_rows == rollup.gone(HOUR).num_rows == 0
+    assert rollup.table("events").num_rows == rollup.merged(SPAN).num_rows == rollup.gone(SPAN).num_rows == 0
 
 
 def test_a_table_made_after_each_block_equals_one_made_at_the_end() -> None:
@@ -199,3 +200,33 @@ def test_a_table_made_after_each_block_equals_one_made_at_the_end() -> None:
         at_once.put(one)
     assert gradually.table("dau").equals(at_once.table("dau"))
     assert at_once.table("dau").num_rows == 60
+
+
+def test_events_of_many_keys_and_sources_equal_a_plain_sum() -> None:
+    draw = random.Random(4)
+    expected: dict[tuple[Any, ...], list[int]] = {}
+    gradually, at_once = Rollup(), Rollup()
+    for source, event, campaign, span in itertools.product(range(3), ("buy", "look"), (None, "c"), range(40)):
+        start_ms = BEGIN_MS + span * DAY_MS // 5
+        channels = draw.sample([None, "x", "y", "z"], 2)
+        places = sorted(itertools.product(range(0, 5, draw.randint(1, 4)), channels), key=str)
+        rows = []
+        for minute, channel in places:
+            numbers = tuple(draw.randint(0, 99) for _ in range(5))
+            rows.append((minute, channel, numbers, {draw.randint(0, 99): numbers[0] + 1}))
+            sums = expected.setdefault((event, campaign, start_ms + minute * 60_000, channel), [0] * 4)
+            for i, added in enumerate((numbers[0], numbers[1], numbers[3], numbers[0] + 1)):
+                sums[i] += added
+        one = block(
+            BlockKey("events", event, "5m", start_ms, "campaign", campaign), event_rows(rows), source=source
+        )
+        at_once.put(one)
+        gradually.put(one)
+        if draw.random() < 0.05:
+            gradually.table("events")
+    table = at_once.table("events")
+    assert gradually.table("events").combine_chunks().equals(table.combine_chunks())
+    columns = ["event", "campaign", "window_start", "channel", "count", "amount_minor_sum", "cost_minor_sum"]
+    found = [tuple(row.values()) for row in table.select([*columns, "dwell_count"]).to_pylist()]
+    assert {(e, c, int(at.timestamp() * 1_000), ch): n for e, c, at, ch, *n in found} == expected
+    assert found == sorted(found, key=lambda row: (row[0], row[1] or "", row[2], row[3] or ""))
