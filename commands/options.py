@@ -3,84 +3,99 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import click
+import msgspec
 
 from commands.progress import errors
+from commands.settings_file import FIELDS, SETTINGS
 from schemas.config import Config
-from streams.settings import ENVIRONMENT_PREFIX, Settings
+from schemas.config_decode import description_of
+from streams.settings import EARLIEST, ENVIRONMENT_PREFIX, Settings, parse_start
 
 FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 
 
 def setting(flag: str, *names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option that is also an environment variable, WOOLWATCH_<FLAG>, for all commands alike."""
-    variable = ENVIRONMENT_PREFIX + flag.removeprefix("--").upper()
-    return click.option(flag, *names, envvar=variable, show_envvar=True, **attributes)
+    """The option of a setting: flag, variable WOOLWATCH_<FLAG> and name in the settings file alike in all commands.
+
+    What is not given follows from the field of :class:`streams.settings.Settings`: default, choices and help.
+    """
+    key = flag.removeprefix("--").replace("-", "_")
+    if field := FIELDS.get(key):
+        attributes = {**_of_field(field), **attributes}
+    return click.option(flag, *names, envvar=ENVIRONMENT_PREFIX + key.upper(), show_envvar=True, **attributes)
 
 
-CONFIG = setting(
-    "--config",
-    "config_folder",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Folder of the config (YAML). Without it: the defaults.",
-)
-OUT = setting("--out", default=Settings().out, show_default=True, help="Where the tables are.")
-STATE = setting("--state", default=Settings().state, show_default=True, help="Where checkpoints are.")
+def _of_field(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
+    description = description_of(field.type)
+    shown: dict[str, Any] = {"help": f"{description[0].upper()}{description[1:]}."}
+    if field.default is not None:
+        shown |= {"default": field.default, "show_default": True}
+    written = get_args(field.type)[0]
+    if get_origin(written) is Literal:
+        shown["type"] = click.Choice(get_args(written))
+    return shown
+
+
+CONFIG = setting("--config", "config_folder", type=click.Path(path_type=Path))
+OUT = setting("--out")
+STATE = setting("--state")
+KEY_FILE = setting("--key-file")
+
+_KAFKA = [setting(f"--{name.replace('_', '-')}") for name in FIELDS if name.startswith(("brokers", "kafka"))]
+_REDIS = [setting(f"--{name.replace('_', '-')}") for name in FIELDS if name.startswith("redis")]
+_PARTITIONS = setting("--partitions", type=click.IntRange(min=1))
+_WAIT = setting("--wait", default="60")
 
 
 def endpoints(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say where things are; each is also an environment variable WOOLWATCH_<NAME>."""
-    defaults = Settings()
-    for option in (
-        setting(
-            "--wait",
-            default="60",
-            show_default=True,
-            help="Seconds that first contact may take; 0, or 'forever'.",
-        ),
-        setting(
-            "--namespace",
-            default=defaults.namespace,
-            show_default=True,
-            help="Prefix of Redis keys and groups.",
-        ),
-        setting(
-            "--partitions",
-            type=click.IntRange(min=1),
-            default=defaults.partitions,
-            show_default=True,
-            help="Of topics that do not exist yet.",
-        ),
-        setting("--brokers", default=defaults.brokers, show_default=True, help="Kafka, host:port,host:port."),
-    ):
+    """Options that say where Kafka is, how one gets in, and whose topics and groups these are; and ``--settings``."""
+    return _with(command, [*_KAFKA, setting("--namespace"), _PARTITIONS, _WAIT, SETTINGS])
+
+
+def redis_endpoint(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say where Redis is and how one gets in."""
+    return _with(command, _REDIS)
+
+
+def _with(command: Callable[..., Any], options: Sequence[Any]) -> Callable[..., Any]:
+    """The command with these options, shown in this order."""
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-def config_in(folder: Path | None) -> Config:
-    """The config of a folder, what is worth knowing about it on standard error; without a folder the defaults."""
+def config_in(folder: Path | None, tell: Callable[[str], object] | None = None) -> Config:
+    """The config of a folder; without a folder the defaults.
+
+    ``tell`` is told what is worth knowing about it; without one it is said on standard error.
+    """
     from streams.config_files import read_config
 
     if folder is None:
         return Config()
     config, notices = read_config(folder)
     for notice in notices:
-        errors.print(f"note: {notice}", markup=False)
+        (tell or _note)(str(notice))
     return config
 
 
-def settings_of(config: Config, *, wait: str, **options: Any) -> Settings:
+def _note(notice: str) -> None:
+    errors.print(f"note: {notice}", markup=False)
+
+
+def settings_of(config: Config, *, wait: str, start: str = EARLIEST, **options: Any) -> Settings:
     """Settings from the options of a command."""
     wait_s = None if wait == "forever" else _seconds(wait)
-    start = options.get("start", "earliest")
-    if start not in ("earliest", "latest") and not start.isdigit():
-        raise click.BadParameter("expected earliest, latest or epoch milliseconds", param_hint="--from")
-    return Settings(wait_s=wait_s, **options).with_topics_of(config)
+    try:
+        start = parse_start(start)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--from") from error
+    return Settings(wait_s=wait_s, start=start, **options).with_topics_of(config)
 
 
 def _seconds(text: str) -> float:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import click
 
+from commands.options import KEY_FILE
+from commands.settings_file import SETTINGS
 from streams.settings import load_key
 
 
 @click.command()
 @click.argument("kind", type=click.Choice(["user", "device", "ip"]))
 @click.argument("value")
-def pseudonym(kind: str, value: str) -> None:
+@KEY_FILE
+@SETTINGS
+def pseudonym(kind: str, value: str, key_file: str | None) -> None:
     """Show the pseudonym under which the tables and Redis keep a user, a device or an address.
 
     \b
@@ -18,7 +22,7 @@ def pseudonym(kind: str, value: str) -> None:
     """
     from schemas.pseudonyms import Pseudonyms
 
-    pseudonyms = Pseudonyms(load_key())
+    pseudonyms = Pseudonyms(load_key(key_file))
     try:
         click.echo(pseudonyms.pseudonym(kind, value))
     except ValueError as error:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import click
 
-from commands.options import CONFIG, FILES, config_in
+from commands.options import CONFIG, FILES, KEY_FILE, config_in
 from commands.progress import progress
+from commands.settings_file import SETTINGS
 from streams.settings import load_key
 
 
 @click.command()
 @FILES
 @CONFIG
+@KEY_FILE
+@SETTINGS
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the tables.")
 @click.option(
     "--batch-size",
@@ -23,7 +26,9 @@ from streams.settings import load_key
     show_default=True,
     help="Rows of a turn.",
 )
-def replay(files: Sequence[Path], config_folder: Path | None, out: Path, batch_size: int) -> None:
+def replay(
+    files: Sequence[Path], config_folder: Path | None, key_file: str | None, out: Path, batch_size: int
+) -> None:
     """Judge a recording (Parquet, JSONL, CSV) without a broker and write the tables.
 
     \b
@@ -34,7 +39,7 @@ def replay(files: Sequence[Path], config_folder: Path | None, out: Path, batch_s
 
     config = config_in(config_folder)
     with progress("replay", count_rows(files)) as advance:
-        summary = run(files, config, load_key(), out, batch_size=batch_size, progress=advance)
+        summary = run(files, config, load_key(key_file), out, batch_size=batch_size, progress=advance)
     outcomes = summary.outcomes
     click.echo(
         f"{outcomes.consumed:,} records: {outcomes.verdicts:,} verdicts ({summary.flagged:,} of them review or block), "

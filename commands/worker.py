@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from commands.options import CONFIG, config_in, endpoints, setting, settings_of
-from streams.settings import Settings, load_key
+from commands.options import (
+    CONFIG,
+    KEY_FILE,
+    OUT,
+    STATE,
+    config_in,
+    endpoints,
+    redis_endpoint,
+    setting,
+    settings_of,
+)
+from streams.settings import load_key
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
 @CONFIG
 @endpoints
-@setting("--redis", default=Settings().redis, help="URL of Redis.  [default: redis://localhost:6379/0]")
-@setting(
-    "--out", default=Settings().out, show_default=True, help="Where the tables go (a folder or file:// URI)."
-)
-@setting(
-    "--state",
-    default=Settings().state,
-    show_default=True,
-    help="Where checkpoints go; shared by all workers.",
-)
-@setting(
-    "--from",
-    "start",
-    default="earliest",
-    show_default=True,
-    help="Where a first start begins: earliest, latest, or epoch ms.",
-)
+@redis_endpoint
+@OUT
+@STATE
+@KEY_FILE
+@setting("--from", "start")
 def worker(config_folder: Path | None, **options: Any) -> None:
     """Judge events from Kafka until SIGTERM or Ctrl-C. Start as many as you like, with the same flags.
 
@@ -44,10 +45,10 @@ def worker(config_folder: Path | None, **options: Any) -> None:
     from streams.worker import end_at_once_on_signals, prepare, run_worker
 
     set_up_logs("worker")
-    config = config_in(config_folder)
-    load_key()
-    warm_up()  # before partitions are taken, not within the first batch
+    config = config_in(config_folder, tell=log.info)
     settings = settings_of(config, **options)
+    load_key(settings.key_file)
+    warm_up()  # before partitions are taken, not within the first batch
 
     async def run() -> int:
         end_at_once_on_signals()

@@ -64,7 +64,7 @@ def decode_block(tree: object, of: type[BlockType], path: str, findings: Finding
             findings.refuse(f"{path}.{key}", found=f"the key {show(key)}", expected=one_of(fields, found=key))
     for key, field in fields.items():
         if field.required and key not in tree:
-            findings.refuse(f"{path}.{key}", found="nothing", expected=_described(field.type))
+            findings.refuse(f"{path}.{key}", found="nothing", expected=description_of(field.type))
     return of(**values) if len(findings.problems) == before else None
 
 
@@ -78,7 +78,7 @@ def _decode_field(value: object, field: msgspec.structs.FieldInfo, path: str, fi
         inside = place[1] if place else ""
         for step in _STEP.findall(inside):
             value = value[int(step)] if isinstance(value, list) else value
-        findings.refuse(path + inside, found=show(value), expected=_described(field.type))
+        findings.refuse(path + inside, found=show(value), expected=description_of(field.type))
         return None
 
 
@@ -91,9 +91,9 @@ def decode_duration(value: object, path: str, findings: Findings) -> int:
         return 0
 
 
-def _described(written_type: Any) -> str:  # noqa: ANN401 - a type expression has no better type
+def description_of(written_type: Any) -> str:  # noqa: ANN401 - a type expression has no better type
     """What is expected there: the description of the type, or of the first of its parts that has one."""
     for meta in getattr(written_type, "__metadata__", ()):
         if isinstance(meta, msgspec.Meta) and meta.description:
             return meta.description
-    return next((text for part in get_args(written_type) if (text := _described(part))), "")
+    return next((text for part in get_args(written_type) if (text := description_of(part))), "")

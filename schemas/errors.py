@@ -8,6 +8,7 @@
     ├── UnreachableError         exit 3   a component did not answer in time
     ├── DataLossError            exit 3   records that were never judged are gone
     ├── StateError               exit 3   a state was written by or for something else
+    │   └── ForgottenError       exit 3   Redis lost what it had confirmed (sinks/redis_functions.py)
     ├── Abandoned                exit 3   a wait was let go, because the partition leaves
     └── FencedError              exit 3   a newer owner of the partition exists
 

@@ -56,10 +56,12 @@ async def run_part(part: str, told: bytes) -> int:
         from streams.engine import Engine
 
         config = config_from_json(config_json)
-        return await run(Engine(order.settings, config, load_key(), partitions=order.partitions).app)
+        return await run(
+            Engine(order.settings, config, load_key(order.settings.key_file), partitions=order.partitions).app
+        )
     from streams.rollup import RollupApp
 
-    fingerprint = load_key().fingerprint
+    fingerprint = load_key(order.settings.key_file).fingerprint
     rollup = RollupApp(order.settings, partitions=order.partitions, key_fingerprint=fingerprint)
     return await run(rollup.app, rollup.finish)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, Literal
 from urllib.parse import urlparse
 
 import msgspec
+from msgspec import Meta
 
 from schemas.config import Config
 from schemas.errors import ConfigError
@@ -20,38 +23,94 @@ EARLIEST, LATEST = "earliest", "latest"
 ENVIRONMENT_PREFIX = "WOOLWATCH_"
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+KafkaProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+_NAMES = {"start": "from", "wait_s": "wait"}
+_EPOCH_MS_DIGITS = 15
+START_EXPECTED = (
+    "earliest, latest, a date (2026-01-31, in UTC), a time with its zone (2026-01-31T08:00:00+08:00) or epoch "
+    "milliseconds"
+)
+_SECRET_CAP = 64 * 1024
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=_NAMES):
     """Everything that differs between two installations of one config.
 
-    Parameters
-    ----------
-    brokers
-        ``host:port,host:port`` of Kafka.
-    redis
-        URL of Redis.
-    out, state
-        URIs of the sink and of the state; a folder, or ``file://``. Shared by all workers.
-    config
-        Folder of the config.
-    namespace
-        Prefix of Redis keys and of the consumer groups: two installations on one Kafka or Redis differ here.
-    start
-        Where a first start begins: ``earliest``, ``latest`` or epoch milliseconds.
-    wait_s
-        How long first contact may take; None: for ever.
-    partitions
-        Partitions of topics that are made because they are missing.
+    A field's name as it is encoded (``from``, ``kafka_ca_file``) is its name in a settings file; the flag and the
+    variable follow from it: ``--kafka-ca-file``, ``WOOLWATCH_KAFKA_CA_FILE``. Passwords are no settings, only the files
+    that hold them are: nothing here is secret but what somebody writes into the URL of Redis.
     """
 
-    brokers: str = "localhost:9092"
-    redis: str = "redis://localhost:6379/0"
-    out: str = "out"
-    state: str = "state"
-    config: str = "config"
-    namespace: str = "woolwatch"
-    start: str = EARLIEST
-    wait_s: float | None = 60.0
-    partitions: int = 4
+    brokers: Annotated[str, Meta(description="brokers of Kafka, host:port,host:port")] = "localhost:9092"
+    kafka_protocol: Annotated[
+        KafkaProtocol, Meta(description="protocol of the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
+    ] = "PLAINTEXT"
+    kafka_ca_file: Annotated[
+        str | None, Meta(description="file (PEM) of the authority that signed the brokers' certificates")
+    ] = None
+    kafka_cert_file: Annotated[
+        str | None, Meta(description="file (PEM) of our own certificate, where Kafka asks for one")
+    ] = None
+    kafka_key_file: Annotated[
+        str | None, Meta(description="file (PEM) of the key of our own certificate, without a passphrase")
+    ] = None
+    kafka_mechanism: Annotated[
+        SaslMechanism, Meta(description="SASL mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    ] = "SCRAM-SHA-512"
+    kafka_username: Annotated[str | None, Meta(description="user for SASL")] = None
+    kafka_password_file: Annotated[
+        str | None, Meta(description="file with the password for SASL; or WOOLWATCH_KAFKA_PASSWORD holds it")
+    ] = None
+    redis: Annotated[str, Meta(description="URL of Redis, redis:// or with TLS rediss://")] = (
+        "redis://localhost:6379/0"
+    )
+    redis_ca_file: Annotated[
+        str | None, Meta(description="file (PEM) of the authority that signed the certificate of Redis")
+    ] = None
+    redis_cert_file: Annotated[
+        str | None, Meta(description="file (PEM) of our own certificate, where Redis asks for one")
+    ] = None
+    redis_key_file: Annotated[
+        str | None, Meta(description="file (PEM) of the key of our own certificate, without a passphrase")
+    ] = None
+    redis_username: Annotated[str | None, Meta(description="user of Redis, where it has any")] = None
+    redis_password_file: Annotated[
+        str | None, Meta(description="file with the password of Redis; or WOOLWATCH_REDIS_PASSWORD holds it")
+    ] = None
+    out: Annotated[str, Meta(description="where the tables are: a folder or a file:// URI")] = "out"
+    state: Annotated[str, Meta(description="where checkpoints are: a folder that all workers share")] = (
+        "state"
+    )
+    config: Annotated[
+        str | None, Meta(description="folder of the config (YAML); without it all is as by default")
+    ] = None
+    key_file: Annotated[
+        str | None,
+        Meta(
+            description="file with the key that makes the pseudonyms; or WOOLWATCH_KEY holds it. Without both, one is "
+            "made once in the user's data folder"
+        ),
+    ] = None
+    namespace: Annotated[
+        str,
+        Meta(
+            description="prefix of Redis keys and groups: two installations on one Kafka or Redis differ here"
+        ),
+    ] = "woolwatch"
+    start: Annotated[
+        str,
+        Meta(
+            description="where a first start begins: earliest, latest, a date, an ISO time with its zone, or epoch ms"
+        ),
+    ] = EARLIEST
+    wait_s: Annotated[
+        float | None, Meta(description="seconds that first contact may take; 0, or forever")
+    ] = 60.0
+    partitions: Annotated[
+        int, Meta(ge=1, description="partitions of topics that do not exist yet, 1 or more")
+    ] = 4
     topics: Mapping[str, str] = {}
 
     @property
@@ -108,31 +167,98 @@ def from_environment(name: str) -> str | None:
     return os.environ.get(ENVIRONMENT_PREFIX + name.upper()) or None
 
 
+def parse_start(text: str) -> str:
+    """``earliest``, ``latest``, or a time as epoch milliseconds in digits.
+
+    Examples
+    --------
+    >>> parse_start("latest"), parse_start("2026-01-01"), parse_start("2026-01-01T08:00:00+08:00")
+    ('latest', '1767225600000', '1767225600000')
+
+    Raises
+    ------
+    ValueError
+        It is none of these; the message says what is expected.
+    """
+    if text in (EARLIEST, LATEST):
+        return text
+    if text.isascii() and text.isdigit() and len(text) <= _EPOCH_MS_DIGITS:
+        return text
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"expected {START_EXPECTED}") from error
+    if moment.tzinfo is None:
+        if moment.isoformat() != f"{text}T00:00:00":
+            raise ValueError(f"a time without its zone; expected {START_EXPECTED}")
+        moment = moment.replace(tzinfo=UTC)
+    if moment.timestamp() < 0:
+        raise ValueError(f"a time before 1970; expected {START_EXPECTED}")
+    return str(round(moment.timestamp() * 1000))
+
+
 def data_folder() -> Path:
     """The user's data folder (XDG_DATA_HOME)."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "woolwatch"
 
 
-def load_key() -> KeyRing:
-    """Key of the installation: ``WOOLWATCH_KEY``, else the file ``WOOLWATCH_KEY_FILE``, else one made once.
+def secret(name: str, file: str | None) -> str | None:
+    """A secret: ``WOOLWATCH_<NAME>``, else what the file holds, without white space around it; None without both.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, not readable or empty.
+    """
+    if (text := from_environment(name)) is not None:
+        return text
+    if file is None:
+        return None
+    found = read_setting_file(file, f"{name}_file").strip().decode(errors="surrogateescape")
+    if not found:
+        raise ConfigError(file=file, path="$", found="an empty file", expected=f"the secret of {name}_file")
+    return found
+
+
+def read_setting_file(file: str, name: str) -> bytes:
+    """The bytes of a small file that a setting names.
+
+    Raises
+    ------
+    ConfigError
+        It is missing, not readable, or no small file.
+    """
+    path = Path(file).expanduser()
+    try:
+        with path.open("rb") as opened:
+            found = opened.read(_SECRET_CAP + 1)
+    except OSError as error:
+        raise ConfigError(
+            file=file, path="$", found=str(error.strerror), expected=f"a readable file, as {name} names it"
+        ) from error
+    if len(found) > _SECRET_CAP:
+        raise ConfigError(
+            file=file, path="$", found="more than 64 KiB", expected=f"a small file, as {name} names it"
+        )
+    return found
+
+
+def load_key(key_file: str | None = None) -> KeyRing:
+    """Key of the installation: ``WOOLWATCH_KEY``, else the given file, else one made once.
 
     Raises
     ------
     ConfigError
         The key is shorter than 16 bytes, or its file can not be read.
     """
-    if (text := from_environment("key")) is not None:
-        return _ring(text.encode(), "WOOLWATCH_KEY")
-    named = from_environment("key_file")
-    path = Path(named) if named else data_folder() / "key"
-    if not path.exists() and named is None:
-        _make_key(path)
-    try:
-        return _ring(path.read_bytes().strip(), str(path))
-    except OSError as error:
-        raise ConfigError(
-            file=str(path), path="$", found=f"{error.strerror}", expected="a readable file with the key"
-        ) from error
+    named = key_file or from_environment("key_file")
+    if named is None and from_environment("key") is None:
+        path = data_folder() / "key"
+        if not path.exists():
+            _make_key(path)
+        named = str(path)
+    place = "WOOLWATCH_KEY" if from_environment("key") is not None else str(named)
+    return _ring((secret("key", named) or "").encode(errors="surrogateescape"), place)
 
 
 def _ring(secret: bytes, place: str) -> KeyRing:

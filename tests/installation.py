@@ -55,6 +55,21 @@ class Installation:
         names = "\n".join(f"  {role}: {prefix}{role}" for role in _TOPICS)
         (config / "topics.yaml").write_text(f"topics:\n{names}\n")
 
+    # -- flags ---------------------------------------------------------------------------------------------------
+
+    def endpoints(self) -> Sequence[str | Path]:
+        """Flags that say where Kafka is and whose topics these are."""
+        return (
+            *("--config", self.config),
+            *("--brokers", self.kafka.bootstrap),
+            *("--namespace", self.namespace),
+            *("--partitions", self._partitions),
+        )
+
+    def places(self) -> Sequence[str | Path]:
+        """Flags that say where Redis, tables and state are."""
+        return ("--redis", self.redis.url, "--out", self.out, "--state", self.state)
+
     # -- commands ------------------------------------------------------------------------------------------------
 
     def run(
@@ -76,7 +91,7 @@ class Installation:
     def load(self, *files: Path, rate: int | None = None) -> None:
         """Publish recordings, at most so many events a second."""
         pace = ("--rate", str(rate)) if rate is not None else ()
-        self.run("load", *files, *self._endpoints(), *pace)
+        self.run("load", *files, *self.endpoints(), *pace)
 
     def replay(self, *files: Path, out: Path, batch_size: int = 16_384) -> None:
         """Replay recordings with the same config and key."""
@@ -84,7 +99,7 @@ class Installation:
 
     def reconcile(self) -> dict[str, Any]:
         """The report of reconcile; its exit code must agree with it."""
-        done = self.run("reconcile", *self._endpoints(), "--out", self.out, "--json", check=False)
+        done = self.run("reconcile", *self.endpoints(), "--out", self.out, "--json", check=False)
         assert done.returncode in (0, 1), done.stderr
         report: dict[str, Any] = json.loads(done.stdout)
         assert (done.returncode == 0) == (not report["problems"])
@@ -93,7 +108,7 @@ class Installation:
     def sightings(self) -> Path:
         """The sightings log as a Parquet file."""
         out = self.folder / "sightings.parquet"
-        self.run("sightings", *self._endpoints(), "--state", self.state, "--out", out)
+        self.run("sightings", *self.endpoints(), "--state", self.state, "--out", out)
         return out
 
     # -- workers -------------------------------------------------------------------------------------------------
@@ -103,7 +118,7 @@ class Installation:
         log = (self.folder / f"worker-{len(self._workers)}.log").open("wb")
         with log:
             worker = subprocess.Popen(
-                [WOOLWATCH, "worker", *self._endpoints(), *self._places()],
+                [WOOLWATCH, "worker", *self.endpoints(), *self.places()],
                 env=self._environment(environment),
                 cwd=self.folder,
                 stdout=log,
@@ -143,17 +158,6 @@ class Installation:
         for worker in self._workers:
             if worker.poll() is None:
                 self.kill(worker)
-
-    def _endpoints(self) -> Sequence[str | Path]:
-        return (
-            *("--config", self.config),
-            *("--brokers", self.kafka.bootstrap),
-            *("--namespace", self.namespace),
-            *("--partitions", self._partitions),
-        )
-
-    def _places(self) -> Sequence[str | Path]:
-        return ("--redis", self.redis.url, "--out", self.out, "--state", self.state)
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         return {**os.environ, "WOOLWATCH_KEY": KEY, "PYTHONPATH": str(REPOSITORY), **more}

@@ -104,7 +104,7 @@ def change(
         # No checkpoint knows the last turns: they are taken again under the config that judged them.
         installation.kill(worker)
         (config_folder / "detectors.yaml").write_text(BROKEN)
-        places = (*installation._endpoints(), *installation._places())
+        places = (*installation.endpoints(), *installation.places())
         refused = run_woolwatch("worker", *places, key=KEY.encode(), expect=2)
         second = write_config(config_folder, SECOND)
         worker = installation.start_worker()
