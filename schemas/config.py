@@ -14,6 +14,8 @@ import msgspec
 
 from schemas.config_blocks import (
     ATTRIBUTE_PREFIX,
+    AlertChannel,
+    Alerts,
     Block,
     Campaign,
     Dau,
@@ -42,6 +44,8 @@ from schemas.rule_grammar import ParsedRule, parse_rule
 from schemas.rule_tree import inputs_of
 
 __all__ = [
+    "AlertChannel",
+    "Alerts",
     "Campaign",
     "Config",
     "ConfigNotice",
@@ -92,6 +96,7 @@ class Config(Block, frozen=True, rename={"lateness_ms": "lateness", "restate_ms"
     funnels: Mapping[str, Funnel] = msgspec.field(default_factory=dict)
     dau: Dau = Dau()
     kpi_alerts: Mapping[str, KpiAlert] = msgspec.field(default_factory=dict)
+    alerts: Alerts = Alerts()
     events: Events = Events()
     fields: Mapping[str, str] = msgspec.field(default_factory=dict)
     topics: Topics = Topics()
@@ -242,6 +247,7 @@ def _decode(
         funnels=_entries(declared, "funnels", Funnel, findings),
         dau=_single(trees, "dau", Dau, findings) or Dau(),
         kpi_alerts=_entries(declared, "kpi_alerts", KpiAlert, findings),
+        alerts=_decode_alerts(trees.get("alerts"), findings),
         events=_decode_events(trees.get("events"), findings),
         fields=_decode_fields(trees.get("fields"), findings),
         topics=_single(trees, "topics", Topics, findings) or Topics(),
@@ -279,6 +285,24 @@ def _decode_models(trees: Mapping[str, object], findings: Findings) -> dict[str,
         elif (model := decode_block(tree, of, path, findings)) is not None:
             models[name] = model
     return models
+
+
+def _decode_alerts(tree: object, findings: Findings) -> Alerts:
+    """Decode the block of alerts, in which the channels are blocks of their own."""
+    if not isinstance(tree, dict):
+        return Alerts() if tree is None else decode_block(tree, Alerts, "$.alerts", findings) or Alerts()
+    own = {key: value for key, value in tree.items() if key != "channels"}
+    alerts = decode_block(own, Alerts, "$.alerts", findings) or Alerts()
+    path = "$.alerts.channels"
+    channels = mapping_at(tree.get("channels"), path, findings)
+    check_codes(channels, path, findings)
+    decoded = {
+        name: decode_block(channel, AlertChannel, f"{path}.{name}", findings)
+        for name, channel in channels.items()
+    }
+    return msgspec.structs.replace(
+        alerts, channels={name: channel for name, channel in decoded.items() if channel is not None}
+    )
 
 
 def _decode_events(tree: object, findings: Findings) -> Events:

@@ -213,6 +213,48 @@ class KpiAlert(Block, frozen=True, rename={"window_ms": "window", "for_": "for"}
     sensitivity: Annotated[float, Meta(gt=0, lt=1, description="a number between 0 and 1")] = 0.99
 
 
+_VARIABLE = "WOOLWATCH_ALERT_ and more of A to Z, 0 to 9 and _"
+AlertVariable = Annotated[str, Meta(pattern=r"^WOOLWATCH_ALERT_[A-Z0-9_]{1,100}$")]
+"""No other variable: a config must not be able to name, and so to send away, the installation's own secrets."""
+
+
+class AlertChannel(Block, frozen=True):
+    """Where people are told. Its URL is a secret: it stands in the environment or in a file, never here."""
+
+    url_env: Annotated[
+        AlertVariable | None, Meta(description=f"the variable that holds the URL: {_VARIABLE}")
+    ] = None
+    url_file: Annotated[Text | None, Meta(description="the path of a file that holds the URL alone")] = None
+    secret_env: Annotated[
+        AlertVariable | None,
+        Meta(description=f"the variable with the secret that signs a webhook: {_VARIABLE}"),
+    ] = None
+    min_severity: Annotated[
+        Literal["observe", "review", "block"], Meta(description="observe, review or block")
+    ] = "review"
+    language: Annotated[Literal["zh", "en", "both"], Meta(description="zh, en or both")] = "both"
+    allow_private: Annotated[
+        bool, Meta(description="true or false: whether the address may be a private or local one")
+    ] = False
+    allow_plain: Annotated[
+        bool, Meta(description="true or false: whether the way there may be unencrypted")
+    ] = False
+
+
+class Alerts(Block, frozen=True, rename={"period_ms": "period", "give_up_ms": "give_up"}):
+    """When flagged events are an incident, and who is told."""
+
+    min_users: Annotated[
+        int, Meta(ge=1, le=1024, description="a whole number of accounts from 1 to 1024")
+    ] = 3
+    min_events: Annotated[int, Meta(ge=1, lt=1 << 31, description="a whole number of events, at least 1")] = 3
+    period_ms: Length = UNITS_MS["d"]
+    give_up_ms: Length = UNITS_MS["h"]
+    channels: Annotated[
+        Mapping[str, AlertChannel], Meta(description="channels by their names, such as ops: {url_env: ...}")
+    ] = msgspec.field(default_factory=dict)
+
+
 class EventName(Block, frozen=True):
     """What is said of one event name."""
 
@@ -250,6 +292,7 @@ class Topics(Block, frozen=True):
     partials: TopicName = "partials"
     deadletters: TopicName = "deadletters"
     labels: TopicName = "labels"
+    alerts: TopicName = "alerts"
 
     def names(self) -> dict[str, str]:
         """Kafka's name of each topic by what flows in it."""

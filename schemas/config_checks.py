@@ -151,6 +151,7 @@ def check_names(config: Config, declared: Declared, findings: Findings) -> None:
         _check_windows(funnel.windows, f"$.funnels.{name}.windows", findings)
     _check_dimensions(config.dau.by, "$.dau.by", findings)
     _check_kpi_alerts(config, declared, findings)
+    _check_alert_channels(config, findings)
     _check_topics(config, findings)
     _check_fields(config.fields, findings)
     for name, campaign in config.campaigns.items():
@@ -263,6 +264,15 @@ def _check_kpi_alerts(config: Config, declared: Declared, findings: Findings) ->
             findings.refuse(f"{path}.metric", found=show(alert.metric), expected=expected)
         if alert.by is not None:
             _check_dimensions((alert.by,), f"{path}.by", findings)
+
+
+def _check_alert_channels(config: Config, findings: Findings) -> None:
+    for name, channel in config.alerts.channels.items():
+        if (channel.url_env is None) == (channel.url_file is None):
+            found = "neither" if channel.url_env is None else "both"
+            findings.refuse(
+                f"$.alerts.channels.{name}", found=found, expected="exactly one of url_env, url_file"
+            )
 
 
 def _check_topics(config: Config, findings: Findings) -> None:

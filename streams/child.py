@@ -51,18 +51,17 @@ async def run_part(part: str, told: bytes) -> int:
     from streams.worker import Order, split_order
 
     order_json, config_json = split_order(told)
-    order = Order.decode(order_json)
+    order, config = Order.decode(order_json), config_from_json(config_json)
     if part == "engine":
         from streams.engine import Engine
 
-        config = config_from_json(config_json)
         return await run(
             Engine(order.settings, config, load_key(order.settings.key_file), partitions=order.partitions).app
         )
     from streams.rollup import RollupApp
 
     fingerprint = load_key(order.settings.key_file).fingerprint
-    rollup = RollupApp(order.settings, partitions=order.partitions, key_fingerprint=fingerprint)
+    rollup = RollupApp(order.settings, config, partitions=order.partitions, key_fingerprint=fingerprint)
     return await run(rollup.app, rollup.finish)
 
 

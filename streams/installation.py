@@ -13,7 +13,13 @@ INTERNAL_RETENTION_MS = 14 * 24 * 3600 * 1000
 _LARGE = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
 _KEPT = {**_LARGE, "retention.ms": str(INTERNAL_RETENTION_MS)}
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "600000", "segment.bytes": "16777216"}
-_INTERNAL = {"sightings": _KEPT, "answers": _KEPT, "partials": _LARGE, "deadletters": _LARGE}
+_INTERNAL = {
+    "sightings": _KEPT,
+    "answers": _KEPT,
+    "partials": _LARGE,
+    "deadletters": _LARGE,
+    "alerts": _LARGE,
+}
 
 
 def ensure_event_topics(topics: Topics, settings: Settings) -> int:

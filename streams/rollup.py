@@ -19,6 +19,7 @@ import msgspec
 import pyarrow as pa
 
 from metrics.rollup import Rollup
+from schemas.config import Config
 from schemas.errors import FencedError
 from schemas.metric_tables import METRIC_SCHEMAS
 from schemas.partials import DAU, FUNNEL, Block
@@ -26,6 +27,7 @@ from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
 from sinks.patience import patiently
 from sinks.redis_functions import ForgottenError, connect
+from streams.alert_outbox import AlertOutbox
 from streams.block_table import BlockTable
 from streams.fatal import exit_code_of, stop_process
 from streams.outputs import rollup_partition
@@ -92,7 +94,7 @@ class RollupApp:
 
     Parameters
     ----------
-    settings
+    settings, config
         What the worker was started with.
     partitions
         Partition count of the partials topic and of the table.
@@ -100,8 +102,8 @@ class RollupApp:
         Of the pseudonym key; Redis refuses another one.
     """
 
-    def __init__(self, settings: Settings, *, partitions: int, key_fingerprint: str) -> None:
-        self._settings, self._partitions = settings, partitions
+    def __init__(self, settings: Settings, config: Config, *, partitions: int, key_fingerprint: str) -> None:
+        self._settings, self._config, self._partitions = settings, config, partitions
         self._topic = settings.topic("partials")
         self._owned: dict[int, _Owned] = {}
         self._lock = asyncio.Lock()
@@ -112,6 +114,7 @@ class RollupApp:
         self._flushing: asyncio.Task[None] | None = None
         self._unsent: list[asyncio.Future[Any]] = []
         self.app = self._make_app()
+        self._outbox = AlertOutbox(self.app, settings, partitions=partitions)
         self._table = BlockTable(self.app, name=_TABLE, partitions=partitions)
         self.app.tables.add(self._table)
 

@@ -17,7 +17,7 @@ from tests.services import REPOSITORY, KafkaBroker, RedisServer
 KEY = "a key for tests, of 32 bytes ...."
 PATIENCE_S = 180.0
 WOOLWATCH = str(Path(sys.executable).with_name("woolwatch"))
-_TOPICS = ("clicks", "participations", "sightings", "answers", "partials", "deadletters")
+_TOPICS = ("clicks", "participations", "sightings", "answers", "partials", "deadletters", "alerts")
 
 
 class Installation:
