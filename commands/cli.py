@@ -16,11 +16,12 @@ from commands.pseudonym import pseudonym
 from commands.reconcile import reconcile
 from commands.replay import replay
 from commands.sightings import sightings
+from commands.simulate import simulate
 from commands.worker import worker
 from schemas.errors import WoolwatchError
 from streams.kernel_cache import use_kernel_cache
 
-COMMANDS = (worker, load, replay, check, reconcile, sightings, pseudonym)
+COMMANDS = (simulate, worker, load, replay, check, reconcile, sightings, pseudonym)
 
 
 @click.group(
