@@ -6,6 +6,7 @@
     ├── ConfigError              exit 2   the config folder or a setting is wrong; holds every problem found
     ├── RecordingError           exit 2   a recording cannot be read as one
     ├── UnreachableError         exit 3   a component did not answer in time
+    ├── RefusedError             exit 3   a component does not let us in: certificate, user or password
     ├── DataLossError            exit 3   records that were never judged are gone
     ├── StateError               exit 3   a state was written by or for something else
     │   └── ForgottenError       exit 3   Redis lost what it had confirmed (sinks/redis_functions.py)
@@ -81,6 +82,10 @@ class RecordingError(WoolwatchError):
 
 class UnreachableError(WoolwatchError):
     """Kafka, Redis or the sink did not answer within the time allowed."""
+
+
+class RefusedError(WoolwatchError):
+    """Kafka or Redis answered and does not let us in: certificate, user or password; another try would not help."""
 
 
 class DataLossError(WoolwatchError):

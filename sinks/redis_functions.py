@@ -7,8 +7,9 @@ the middle; then the position has not moved, the call comes again, and writes th
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from importlib.resources import files
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -34,9 +35,14 @@ class ForgottenError(StateError):
         self.position = position
 
 
-def connect(url: str) -> Redis:
-    """A client that gives up soon and does not retry: that is for :func:`sinks.patience.patiently`."""
-    return Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=None)
+def connect(url: str, options: Mapping[str, Any] | None = None) -> Redis:
+    """A client that gives up soon and does not retry: that is for :func:`sinks.patience.patiently`.
+
+    ``options`` are those of redis-py, for user, password and TLS.
+    """
+    return Redis.from_url(
+        url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=None, **(options or {})
+    )
 
 
 class RedisFunctions:

@@ -1,8 +1,9 @@
-"""Addresses and credentials of the brokers, in the forms that Faust, aiokafka and kafka-python want."""
+"""Where Kafka is and how one gets in, in the forms that Faust, aiokafka and kafka-python want."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types.auth import CredentialsT
@@ -14,28 +15,54 @@ Credentials = CredentialsT
 DEFAULT_PORT = 9092
 
 
-def addresses(brokers: str) -> list[str]:
-    """Split ``host:port,host:port``; the port defaults to 9092.
+@dataclass(frozen=True)
+class Brokers:
+    """The brokers of one Kafka; as text their names alone.
+
+    Parameters
+    ----------
+    names
+        ``host:port,host:port``; the port defaults to 9092.
+    credentials
+        For TLS or SASL; None where Kafka takes everybody in the open.
 
     Examples
     --------
-    >>> addresses("kafka-1, kafka-2:9093,[::1]:9094")
+    >>> Brokers("kafka-1, kafka-2:9093,[::1]:9094").addresses
     ['kafka-1:9092', 'kafka-2:9093', '[::1]:9094']
     """
-    found = [address.strip() for address in brokers.split(",") if address.strip()]
-    if not found:
-        raise ValueError("no broker is named; expected host:port,host:port")
-    return [address if _has_port(address) else f"{address}:{DEFAULT_PORT}" for address in found]
 
+    names: str
+    credentials: Credentials | None = field(default=None, repr=False)
 
-def broker_urls(brokers: str, scheme: str) -> list[URL]:
-    """Return the addresses as Faust takes them; the scheme names the transport."""
-    return [URL(f"{scheme}://{address}") for address in addresses(brokers)]
+    def __str__(self) -> str:
+        return self.names
 
+    @property
+    def addresses(self) -> list[str]:
+        """Each broker as ``host:port``.
 
-def client_auth(credentials: Credentials | None) -> Mapping[str, object]:
-    """Return the keyword arguments by which aiokafka and kafka-python alike take the credentials."""
-    return dict(credentials_to_aiokafka_auth(credentials))
+        Raises
+        ------
+        ValueError
+            None is named.
+        """
+        found = [address.strip() for address in self.names.split(",") if address.strip()]
+        if not found:
+            raise ValueError("no broker is named; expected host:port,host:port")
+        return [address if _has_port(address) else f"{address}:{DEFAULT_PORT}" for address in found]
+
+    def urls(self, scheme: str) -> list[URL]:
+        """The addresses as Faust takes them; the scheme names the transport."""
+        return [URL(f"{scheme}://{address}") for address in self.addresses]
+
+    def client_options(self) -> dict[str, object]:
+        """The keyword arguments by which aiokafka and kafka-python alike take addresses and credentials."""
+        return {"bootstrap_servers": self.addresses, **self.auth()}
+
+    def auth(self) -> Mapping[str, object]:
+        """The credentials alone, as those clients take them."""
+        return dict(credentials_to_aiokafka_auth(self.credentials))
 
 
 def _has_port(address: str) -> bool:

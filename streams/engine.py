@@ -19,10 +19,10 @@ from schemas.errors import Abandoned
 from schemas.events import TOPICS
 from schemas.keys import KeyRing
 from schemas.sightings import decode_answers
-from sinks.redis_functions import connect
 from streams.context import ConfigStore, Context
 from streams.judge_seat import JudgeSeat
 from streams.log_reader import LogReader
+from streams.security import kafka_brokers, redis_client
 from streams.settings import Settings
 from streams.shard_seat import ShardSeat
 from streams.transport import (
@@ -74,14 +74,14 @@ class Engine:
             partitions=partitions,
             configs=configs,
             send=self._send,
-            redis=connect(settings.redis),
+            redis=redis_client(settings),
         )
         self.app = self._make_app()
 
     def _make_app(self) -> BatchApp:
         app = make_app(
             f"{self._settings.namespace}-engine",
-            brokers=self._settings.brokers,
+            brokers=kafka_brokers(self._settings),
             group=self._settings.group,
             positions=self,
             fetch=FetchOptions(max_records=MAX_RECORDS),

@@ -17,10 +17,10 @@ from schemas.config import Config
 from schemas.errors import UnreachableError
 from schemas.events import TOPICS
 from streams import recordings
-from streams.brokers import addresses
 from streams.installation import MAX_MESSAGE_BYTES, ensure_event_topics
 from streams.recordings import unseen
 from streams.routing import topic_of
+from streams.security import kafka_brokers
 from streams.settings import Settings
 from streams.topics import open_topics
 
@@ -71,7 +71,7 @@ def load(
     """
     partitions = _ensure_event_topics(settings)
     producer = KafkaProducer(
-        bootstrap_servers=addresses(settings.brokers),
+        **kafka_brokers(settings).client_options(),
         acks="all",
         linger_ms=20,
         batch_size=256 * 1024,
@@ -106,7 +106,7 @@ def load(
 
 
 def _ensure_event_topics(settings: Settings) -> int:
-    with open_topics(settings.brokers, wait_s=settings.wait_s) as topics:
+    with open_topics(kafka_brokers(settings), wait_s=settings.wait_s) as topics:
         return ensure_event_topics(topics, settings)
 
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from schemas.events import TOPICS
 from streams.batches import TP, Record
-from streams.brokers import Credentials
 from streams.ranges import read_range
+from streams.security import kafka_brokers
 from streams.settings import EARLIEST, LATEST, Settings
 
 
@@ -37,14 +37,11 @@ class LogReader:
         Brokers, topic names and where a first start begins.
     offsets
         Gives who is asked for offsets; called when it is needed, for a consumer exists only once its app runs.
-    credentials
-        For SASL or TLS.
     """
 
-    def __init__(
-        self, settings: Settings, offsets: Callable[[], Offsets], credentials: Credentials | None = None
-    ) -> None:
-        self._settings, self._offsets, self._credentials = settings, offsets, credentials
+    def __init__(self, settings: Settings, offsets: Callable[[], Offsets]) -> None:
+        self._settings, self._offsets = settings, offsets
+        self._brokers = kafka_brokers(settings)
 
     async def read(self, role: str, partition: int, start: int, end: int) -> AsyncIterator[Record]:
         """The committed records of [start, end).
@@ -55,7 +52,7 @@ class LogReader:
             The log begins above ``start``.
         """
         tp = self._tp(role, partition)
-        async for record in read_range(self._settings.brokers, tp, start, end, credentials=self._credentials):
+        async for record in read_range(self._brokers, tp, start, end):
             yield record
 
     async def beginning(self, role: str, partition: int) -> int:

@@ -15,7 +15,7 @@ from aiokafka.structs import TopicPartition
 
 from schemas.errors import DataLossError, UnreachableError
 from streams.batches import TP, Record
-from streams.brokers import Credentials, addresses, client_auth
+from streams.brokers import Brokers
 from streams.positions import Bounds, loss_sentence
 
 logger = logging.getLogger(__name__)
@@ -26,12 +26,11 @@ MAX_RECORDS = 2_000
 
 
 async def read_range(
-    brokers: str,
+    brokers: Brokers,
     tp: TP,
     start: int,
     end: int,
     *,
-    credentials: Credentials | None = None,
     wait_s: float | None = 60.0,
 ) -> AsyncIterator[Record]:
     """Yield the committed records of [start, end) in order; end when the client stands at `end` or beyond.
@@ -42,7 +41,7 @@ async def read_range(
     Parameters
     ----------
     brokers
-        ``host:port``, several separated by commas.
+        Which Kafka.
     start, end
         Offsets; an empty range yields nothing and asks nobody.
     wait_s
@@ -57,7 +56,7 @@ async def read_range(
     """
     if start >= end:
         return
-    async with _reader(brokers, tp, credentials, wait_s) as client:
+    async with _reader(brokers, tp, wait_s) as client:
         await _require_range(client, tp, start, end)
         client.seek(TopicPartition(*tp), start)
         position = start
@@ -81,10 +80,8 @@ async def read_range(
 
 
 @asynccontextmanager
-async def _reader(
-    brokers: str, tp: TP, credentials: Credentials | None, wait_s: float | None
-) -> AsyncIterator[Any]:
-    client = await _connect(brokers, credentials, wait_s)
+async def _reader(brokers: Brokers, tp: TP, wait_s: float | None) -> AsyncIterator[Any]:
+    client = await _connect(brokers, wait_s)
     try:
         client.assign([TopicPartition(*tp)])
         yield client
@@ -92,17 +89,16 @@ async def _reader(
         await client.stop()
 
 
-async def _connect(brokers: str, credentials: Credentials | None, wait_s: float | None) -> Any:
+async def _connect(brokers: Brokers, wait_s: float | None) -> Any:
     deadline_s = None if wait_s is None else time.monotonic() + wait_s
     while True:
         client = AIOKafkaConsumer(
-            bootstrap_servers=addresses(brokers),
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
             fetch_max_wait_ms=POLL_MS,
             request_timeout_ms=20_000,
-            **client_auth(credentials),
+            **brokers.client_options(),
         )
         try:
             await client.start()

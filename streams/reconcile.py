@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from schemas.errors import DataLossError
 from schemas.events import TOPICS
 from sinks.commit_log import SourceAccount, read_accounts
-from streams.brokers import addresses
+from streams.security import kafka_brokers
 from streams.settings import Settings
 from streams.topics import open_topics
 
@@ -81,7 +81,7 @@ def reconcile(settings: Settings) -> Report:
         Kafka did not answer.
     """
     accounts = read_accounts(settings.out_folder)
-    with open_topics(settings.brokers, wait_s=settings.wait_s) as topics:
+    with open_topics(kafka_brokers(settings), wait_s=settings.wait_s) as topics:
         begins = {role: topics.begin_offsets(settings.topic(role)) for role in TOPICS}
         ends = {role: topics.end_offsets(settings.topic(role)) for role in TOPICS}
     by_source = {(account.topic, account.partition): account for account in accounts.sources}
@@ -175,7 +175,7 @@ def _count_records(settings: Settings, account: SourceAccount, first: int, next_
 
 def _offsets(settings: Settings, account: SourceAccount, first: int, next_: int) -> Iterator[int]:
     consumer = KafkaConsumer(
-        bootstrap_servers=addresses(settings.brokers),
+        **kafka_brokers(settings).client_options(),
         group_id=None,
         enable_auto_commit=False,
         isolation_level=IsolationLevel.READ_COMMITTED,

@@ -26,11 +26,12 @@ from schemas.partials import DAU, FUNNEL, Block
 from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
 from sinks.patience import patiently
-from sinks.redis_functions import ForgottenError, connect
+from sinks.redis_functions import ForgottenError
 from streams.alert_outbox import AlertOutbox
 from streams.block_table import BlockTable
 from streams.fatal import exit_code_of, stop_process
 from streams.outputs import rollup_partition
+from streams.security import kafka_brokers, redis_client
 from streams.settings import Settings
 from streams.transport import TP, Batch, BatchApp, batch_agent, consumer_of, make_app, mark_up_to
 
@@ -109,7 +110,7 @@ class RollupApp:
         self._lock = asyncio.Lock()
         self._files = MetricFiles(settings.out_folder)
         self._redis = MetricRedis(
-            connect(settings.redis), key_fingerprint=key_fingerprint, namespace=settings.namespace
+            redis_client(settings), key_fingerprint=key_fingerprint, namespace=settings.namespace
         )
         self._flushing: asyncio.Task[None] | None = None
         self._unsent: list[asyncio.Future[Any]] = []
@@ -120,7 +121,9 @@ class RollupApp:
 
     def _make_app(self) -> BatchApp:
         app = make_app(
-            self._settings.rollup_group, brokers=self._settings.brokers, group=self._settings.rollup_group
+            self._settings.rollup_group,
+            brokers=kafka_brokers(self._settings),
+            group=self._settings.rollup_group,
         )
         batch_agent(app, self._topic, self.merge)
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)

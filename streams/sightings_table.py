@@ -20,6 +20,7 @@ from schemas.sightings import LOOK_ONLY, NO_NAME, Claim, Sightings, decode_sight
 from streams.batches import Record
 from streams.context import ConfigStore
 from streams.ranges import read_range
+from streams.security import kafka_brokers
 from streams.settings import Settings
 from streams.topics import open_topics
 
@@ -58,12 +59,13 @@ async def write_sightings(settings: Settings, out: Path) -> int:
     StateError
         A config of the log is not kept in the state folder.
     """
+    brokers = kafka_brokers(settings)
     topic, configs, rows = settings.topic("sightings"), ConfigStore(settings.state_folder), 0
-    with open_topics(settings.brokers, wait_s=settings.wait_s) as topics:
+    with open_topics(brokers, wait_s=settings.wait_s) as topics:
         begins, ends = topics.begin_offsets(topic), topics.end_offsets(topic)
     with pq.ParquetWriter(out, SCHEMA) as writer:
         for tp in sorted(begins):
-            log = read_range(settings.brokers, tp, begins[tp], ends[tp])
+            log = read_range(brokers, tp, begins[tp], ends[tp])
             async for offset, sightings in _counted(log):
                 table = _table(tp.partition, offset, sightings, configs.plan(sightings.config))
                 writer.write_table(table)

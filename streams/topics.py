@@ -6,7 +6,6 @@ Nothing here joins a group. Everything here blocks; call it before the event loo
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,11 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
-from kafka.errors import KafkaError, RetriableError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    KafkaError,
+    RetriableError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
 
 from schemas.errors import StateError, UnreachableError
 from streams.batches import TP
-from streams.brokers import Credentials, addresses, client_auth
+from streams.brokers import Brokers
+from streams.first_contact import require_listener
 
 logger = logging.getLogger(__name__)
 
@@ -127,32 +132,26 @@ class Topics:
 
 
 @contextmanager
-def open_topics(
-    brokers: str, *, credentials: Credentials | None = None, wait_s: float | None = 60.0
-) -> Iterator[Topics]:
+def open_topics(brokers: Brokers, *, wait_s: float | None = 60.0) -> Iterator[Topics]:
     """Connect, trying again with growing pauses for `wait_s` seconds (0: once, None: for ever).
 
     Raises
     ------
     UnreachableError
         No broker answered in time, in one sentence.
+    RefusedError
+        A broker does not let us in.
     """
-    admin = _connect(brokers, credentials, wait_s)
+    admin = _connect(brokers, wait_s)
     try:
         yield Topics(admin)
     finally:
         admin.close()
 
 
-def ensure_topics(
-    brokers: str,
-    wanted: Mapping[str, TopicSpec],
-    *,
-    credentials: Credentials | None = None,
-    wait_s: float | None = 60.0,
-) -> None:
+def ensure_topics(brokers: Brokers, wanted: Mapping[str, TopicSpec], *, wait_s: float | None = 60.0) -> None:
     """Make the topics that are missing and compare the others, as :meth:`Topics.ensure` does."""
-    with open_topics(brokers, credentials=credentials, wait_s=wait_s) as topics:
+    with open_topics(brokers, wait_s=wait_s) as topics:
         topics.ensure(wanted)
 
 
@@ -180,39 +179,37 @@ def _require_counts(present: Mapping[str, int], wanted: Mapping[str, TopicSpec])
             )
 
 
-def _connect(brokers: str, credentials: Credentials | None, wait_s: float | None) -> Any:
-    servers = addresses(brokers)
+def _connect(brokers: Brokers, wait_s: float | None) -> Any:
     deadline_s = None if wait_s is None else time.monotonic() + wait_s
     backoff_s = FIRST_BACKOFF_S
     while True:
         error: Exception
         try:
             # A socket first: an admin client that finds nobody leaves its thread behind.
-            _require_listener(servers)
-            return KafkaAdminClient(
-                bootstrap_servers=servers,
-                bootstrap_timeout_ms=CONNECT_TIMEOUT_S * 1000,
-                client_id="woolwatch-topics",
-                **client_auth(credentials),
-            )
+            require_listener(brokers)
+            return _admin_client(brokers)
         except (OSError, KafkaError) as caught:
             error = caught
         if deadline_s is not None and time.monotonic() + backoff_s > deadline_s:
             waited = f"within {wait_s:g} seconds" if wait_s else "at once"
-            raise UnreachableError(f"no Kafka broker answered at {brokers} {waited}") from error
+            hint = (
+                ""
+                if isinstance(error, OSError)
+                else ", though it listens: is kafka_protocol the one that it speaks?"
+            )
+            raise UnreachableError(f"no Kafka broker answered at {brokers} {waited}{hint}") from error
         logger.warning("no Kafka broker answers at %s yet, trying again", brokers)
         time.sleep(backoff_s)
         backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
 
 
-def _require_listener(servers: Collection[str]) -> None:
-    refusals: list[OSError] = []
-    for server in servers:
-        host, _, port = server.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
-        except OSError as error:
-            refusals.append(error)
-        else:
-            return
-    raise refusals[0]
+def _admin_client(brokers: Brokers) -> Any:
+    try:
+        return KafkaAdminClient(
+            bootstrap_timeout_ms=CONNECT_TIMEOUT_S * 1000,
+            client_id="woolwatch-topics",
+            **brokers.client_options(),
+        )
+    except KafkaError:
+        require_listener(brokers, await_alert=True)
+        raise

@@ -14,7 +14,7 @@ from streams.batch_consumer import BatchConsumer
 from streams.batch_thread import FetchOptions, Standing
 from streams.batch_transport import SCHEME, BatchApp, TransportOptions, register
 from streams.batches import TP, Batch, Record
-from streams.brokers import Credentials, broker_urls
+from streams.brokers import Brokers
 from streams.fatal import stop_process
 from streams.log_limit import limit_noisy_loggers
 from streams.positions import GroupPositions, Positions
@@ -24,7 +24,7 @@ __all__ = [
     "Batch",
     "BatchApp",
     "BatchConsumer",
-    "Credentials",
+    "Brokers",
     "FetchOptions",
     "GroupPositions",
     "Positions",
@@ -50,10 +50,9 @@ BatchHandler = Callable[[AsyncIterator[Batch]], Awaitable[None]]
 def make_app(
     name: str,
     *,
-    brokers: str,
+    brokers: Brokers,
     group: str,
     positions: Positions | None = None,
-    credentials: Credentials | None = None,
     fetch: FetchOptions | None = None,
     session_timeout_s: float = 6.0,
     group_instance_id: str | None = None,
@@ -66,14 +65,12 @@ def make_app(
     name
         What brokers and logs call this client.
     brokers
-        ``host:port``, several separated by commas.
+        Which Kafka, and how one gets in.
     group
         The consumer group; also the first part of changelog topics' names. Topics are never created by the
         app.
     positions
         The application's knowledge of positions; without it those of the group.
-    credentials
-        For SASL or TLS.
     fetch
         How to fetch; the default is the proven one.
     session_timeout_s
@@ -97,9 +94,9 @@ def make_app(
         transport_options=options,
         # Faust lets the environment overrule arguments; ours has names like PRODUCER_ACKS only by accident.
         env={},
-        broker=broker_urls(brokers, SCHEME),
+        broker=brokers.urls(SCHEME),
         broker_client_id=name,
-        broker_credentials=credentials,
+        broker_credentials=brokers.credentials,
         broker_session_timeout=session_timeout_s,
         broker_heartbeat_interval=min(1.0, session_timeout_s / 6),
         broker_rebalance_timeout=10.0,

@@ -14,13 +14,12 @@ import signal
 import sys
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from schemas.config import Config
-from schemas.errors import UnreachableError
+from streams.first_contact import reach_redis
 from streams.installation import ensure_event_topics, ensure_internal_topics
 from streams.rollup import changelog_name
+from streams.security import kafka_brokers
 from streams.settings import Settings
 from streams.topics import open_topics
 
@@ -28,7 +27,6 @@ log = logging.getLogger(__name__)
 
 ENGINE_STOP_S = 40.0
 ROLLUP_STOP_S = 45.0
-_RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -77,49 +75,23 @@ async def prepare(settings: Settings) -> int:
     ------
     UnreachableError
         Kafka or Redis did not answer within ``settings.wait_s``.
+    RefusedError
+        One of them does not let us in.
     StateError
         The topics' partition counts differ.
     """
     partitions = await asyncio.to_thread(_ensure_topics, settings)
-    await _ping_redis(settings)
+    await reach_redis(settings)
     return partitions
 
 
 def _ensure_topics(settings: Settings) -> int:
-    with open_topics(settings.brokers, wait_s=settings.wait_s) as topics:
+    with open_topics(kafka_brokers(settings), wait_s=settings.wait_s) as topics:
         partitions = ensure_event_topics(topics, settings)
         ensure_internal_topics(
             topics, settings, partitions=partitions, changelog=changelog_name(settings.rollup_group)
         )
     return partitions
-
-
-async def _ping_redis(settings: Settings) -> None:
-    client = Redis.from_url(settings.redis)
-    waited = 0.0
-    try:
-        for attempt in range(1_000_000_000):
-            try:
-                await client.ping()
-                return
-            except (RedisError, OSError) as error:
-                pause = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
-                if settings.wait_s is not None and waited + pause > settings.wait_s:
-                    waited_s = f"within {settings.wait_s:g} seconds" if settings.wait_s else "at once"
-                    raise UnreachableError(
-                        f"Redis at {redacted(settings.redis)} did not answer {waited_s}"
-                    ) from error
-                log.warning("Redis at %s does not answer yet, trying again", redacted(settings.redis))
-                await asyncio.sleep(pause)
-                waited += pause
-    finally:
-        await client.aclose()
-
-
-def redacted(url: str) -> str:
-    """A URL without user and password."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 async def run_worker(settings: Settings, config: Config, *, partitions: int) -> int:

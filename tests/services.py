@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import redis
 from kafka import KafkaAdminClient
@@ -212,7 +212,7 @@ class KafkaBroker(Service):
         return f"{LOOPBACK}:{self.port}"
 
     def _choose_ports(self) -> None:
-        self.port, self._controller_port = _free_ports(2)
+        self.port, self._controller_port = free_ports(2)
 
     def _command(self) -> list[str]:
         properties = self.folder / "server.properties"
@@ -261,6 +261,7 @@ class KafkaBroker(Service):
                 "format",
                 f"--cluster-id={self.cluster_id}",
                 f"--config={properties}",
+                *self._format_options(),
             ],
             capture_output=True,
             text=True,
@@ -269,6 +270,10 @@ class KafkaBroker(Service):
         if done.returncode != 0:
             raise ServiceError(f"kafka's storage could not be formatted\n{done.stdout}{done.stderr}")
         self._formatted = True
+
+    def _format_options(self) -> list[str]:
+        """What else is written into new storage."""
+        return []
 
     def _java(self, *options: str) -> list[str]:
         if not any(KAFKA_LIBS.glob("kafka_*.jar")):
@@ -310,7 +315,7 @@ class RedisServer(Service):
         return f"redis://{LOOPBACK}:{self.port}/0"
 
     def _choose_ports(self) -> None:
-        (self.port,) = _free_ports(1)
+        (self.port,) = free_ports(1)
 
     def _command(self) -> list[str]:
         settings = {
@@ -323,15 +328,19 @@ class RedisServer(Service):
         }
         return ["redis-server", *(part for name, value in settings.items() for part in (f"--{name}", value))]
 
+    def _client_options(self) -> dict[str, Any]:
+        """What a client needs besides the URL."""
+        return {}
+
     def _answers(self) -> bool:
         try:
-            with redis.Redis.from_url(self.url, socket_timeout=5) as client:
+            with redis.Redis.from_url(self.url, socket_timeout=5, **self._client_options()) as client:
                 return bool(client.info("server")["process_id"] == self.pid)
         except redis.ConnectionError:
             return False
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports on which nobody listens right now; the caller copes with a faster neighbour."""
     found: list[int] = []
     # Seeded by the system: test runs side by side, each with its own fixed seed, must not meet here.

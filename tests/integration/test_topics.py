@@ -11,6 +11,7 @@ from kafka.admin import ConfigResource
 
 from schemas.errors import StateError, UnreachableError
 from streams.batches import TP
+from streams.brokers import Brokers
 from streams.topics import TopicSpec, ensure_topics, open_topics
 from tests.integration.transport_bench import Bench, in_transaction
 from tests.services import KafkaBroker
@@ -35,19 +36,19 @@ def setting(bench: Bench, topic: str, name: str) -> str:
 def test_missing_topics_are_made_as_wanted_and_visible_at_once(bench: Bench) -> None:
     clicks, turns = f"{bench.prefix}clicks", f"{bench.prefix}turns"
     wanted = {clicks: TopicSpec(3), turns: TopicSpec(2, {"max.message.bytes": "9437184"})}
-    ensure_topics(bench.brokers, wanted)
+    ensure_topics(Brokers(bench.brokers), wanted)
     with bench.admin() as topics:
         assert topics.partition_counts([clicks, turns, "never-made"]) == {clicks: 3, turns: 2}
         assert topics.partition_count("never-made") is None
     assert setting(bench, turns, "max.message.bytes") == "9437184"
-    ensure_topics(bench.brokers, wanted)
+    ensure_topics(Brokers(bench.brokers), wanted)
 
 
 def test_another_number_of_partitions_is_refused_before_anything_is_made(bench: Bench) -> None:
     clicks = bench.topic("clicks", 3)
     new = f"{bench.prefix}new"
     with pytest.raises(StateError, match=f"topic {clicks} has 3 partitions, but 4 are expected"):
-        ensure_topics(bench.brokers, {clicks: TopicSpec(4), new: TopicSpec(4)})
+        ensure_topics(Brokers(bench.brokers), {clicks: TopicSpec(4), new: TopicSpec(4)})
     with bench.admin() as topics:
         assert topics.partition_count(new) is None
 
@@ -55,7 +56,7 @@ def test_another_number_of_partitions_is_refused_before_anything_is_made(bench: 
 def test_a_topic_that_the_broker_refuses_is_one_sentence(bench: Bench) -> None:
     topic = f"{bench.prefix}clicks"
     with pytest.raises(UnreachableError, match=f"^Kafka refused to make the topics {topic}: "):
-        ensure_topics(bench.brokers, {topic: TopicSpec(1, {"max.message.bytes": "much"})})
+        ensure_topics(Brokers(bench.brokers), {topic: TopicSpec(1, {"max.message.bytes": "much"})})
 
 
 def test_workers_that_start_together_make_topics_together(bench: Bench) -> None:
@@ -64,7 +65,7 @@ def test_workers_that_start_together_make_topics_together(bench: Bench) -> None:
 
     def work() -> None:
         try:
-            ensure_topics(bench.brokers, wanted)
+            ensure_topics(Brokers(bench.brokers), wanted)
         except Exception as error:  # noqa: BLE001 - a thread's failure is shown by the test
             failed.append(error)
 
@@ -102,7 +103,7 @@ def test_no_broker_is_one_sentence_after_the_wait(wait_s: float) -> None:
     with pytest.raises(
         UnreachableError, match=r"^no Kafka broker answered at 127.0.0.1:9 (at once|within 0.5)"
     ):
-        ensure_topics(NOBODY, {"clicks": TopicSpec(1)}, wait_s=wait_s)
+        ensure_topics(Brokers(NOBODY), {"clicks": TopicSpec(1)}, wait_s=wait_s)
 
 
 @pytest.mark.faults
@@ -110,7 +111,7 @@ def test_a_broker_that_comes_later_is_waited_for(kafka: KafkaBroker) -> None:
     found: list[int | None] = []
 
     def ask() -> None:
-        with open_topics(kafka.bootstrap, wait_s=None) as topics:
+        with open_topics(Brokers(kafka.bootstrap), wait_s=None) as topics:
             found.append(topics.partition_count("never-made"))
 
     asking = threading.Thread(target=ask)

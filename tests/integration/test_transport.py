@@ -14,6 +14,7 @@ from kafka.admin import ConfigResource
 from kafka.structs import OffsetAndMetadata
 
 from streams.batches import TP
+from streams.brokers import Brokers
 from streams.ranges import read_range
 from tests.integration.transport_bench import Bench, Offsets, in_transaction, send_one, sent, together
 from tests.services import KafkaBroker
@@ -72,7 +73,7 @@ def held_offsets(bench: Bench, tp: TP, end: int) -> set[int]:
     """Return which offsets below `end` the log still has."""
 
     async def read() -> set[int]:
-        return {record.offset async for record in read_range(bench.brokers, tp, 0, end)}
+        return {record.offset async for record in read_range(Brokers(bench.brokers), tp, 0, end)}
 
     return asyncio.run(read())
 

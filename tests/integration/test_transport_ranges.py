@@ -12,6 +12,7 @@ from kafka import KafkaAdminClient, TopicPartition
 
 from schemas.errors import DataLossError, UnreachableError
 from streams.batches import TP
+from streams.brokers import Brokers
 from streams.ranges import read_range
 from streams.transport import make_app
 from tests.integration.transport_bench import Bench, in_transaction
@@ -30,7 +31,7 @@ def bench(kafka: KafkaBroker, topic_prefix: str, tmp_path: Path) -> Iterator[Ben
 
 def offsets(bench: Bench, tp: TP, start: int, end: int) -> list[int]:
     async def read() -> list[int]:
-        return [record.offset async for record in read_range(bench.brokers, tp, start, end)]
+        return [record.offset async for record in read_range(Brokers(bench.brokers), tp, start, end)]
 
     return asyncio.run(read())
 
@@ -45,7 +46,7 @@ def test_a_range_is_exactly_its_records(bench: Bench) -> None:
 
 def test_an_empty_range_asks_nobody() -> None:
     async def read() -> list[int]:
-        return [record.offset async for record in read_range(NOBODY, TP("turns", 0), 7, 7)]
+        return [record.offset async for record in read_range(Brokers(NOBODY), TP("turns", 0), 7, 7)]
 
     assert asyncio.run(read()) == []
 
@@ -80,7 +81,7 @@ def test_a_range_beyond_the_logs_end_is_lost(bench: Bench) -> None:
 
 def test_no_broker_is_one_sentence() -> None:
     async def read() -> None:
-        async for _ in read_range(NOBODY, TP("turns", 0), 0, 1, wait_s=0):
+        async for _ in read_range(Brokers(NOBODY), TP("turns", 0), 0, 1, wait_s=0):
             raise AssertionError("a record from nowhere")
 
     with pytest.raises(UnreachableError, match=r"^no Kafka broker answers at 127.0.0.1:9$"):
@@ -92,10 +93,10 @@ def test_the_apps_producer_writes_records_of_8_mib(bench: Bench) -> None:
     value = bytes(range(256)) * 32 * 1024
 
     async def write_and_read() -> list[bytes | None]:
-        app = make_app("writer", brokers=bench.brokers, group=bench.group)
+        app = make_app("writer", brokers=Brokers(bench.brokers), group=bench.group)
         await app.producer.start()
         await app.producer.send_and_wait(tp.topic, None, value, tp.partition, None, None)
         await app.producer.stop()
-        return [record.value async for record in read_range(bench.brokers, tp, 0, 1)]
+        return [record.value async for record in read_range(Brokers(bench.brokers), tp, 0, 1)]
 
     assert asyncio.run(write_and_read()) == [value]

@@ -15,6 +15,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import MemberToRemove
 
 from streams.batches import TP
+from streams.brokers import Brokers
 from streams.topics import Topics, TopicSpec, ensure_topics, open_topics
 from tests.integration.transport_worker import open_sink
 from tests.services import REPOSITORY
@@ -38,12 +39,12 @@ class Bench:
         """Make a topic; configuration names with _ for the dot."""
         topic = f"{self.prefix}{name}"
         spec = TopicSpec(partitions, {key.replace("_", "."): str(value) for key, value in configs.items()})
-        ensure_topics(self.brokers, {topic: spec})
+        ensure_topics(Brokers(self.brokers), {topic: spec})
         return topic
 
     @contextmanager
     def admin(self) -> Iterator[Topics]:
-        with open_topics(self.brokers) as topics:
+        with open_topics(Brokers(self.brokers)) as topics:
             yield topics
 
     @contextmanager

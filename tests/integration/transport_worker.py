@@ -21,7 +21,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from schemas.errors import Abandoned
 from streams.batch_thread import BatchThread, Placement
-from streams.transport import TP, Batch, BatchApp, FetchOptions, batch_agent, consumer_of, make_app
+from streams.transport import TP, Batch, BatchApp, Brokers, FetchOptions, batch_agent, consumer_of, make_app
 
 Fetched = Mapping[TP, list[Any]]
 
@@ -151,7 +151,7 @@ async def run(arguments: argparse.Namespace) -> None:
     hooks = Hooks(sink, from_sink=arguments.from_sink, from_time_ms=arguments.from_time_ms)
     app = hooks.app = make_app(
         arguments.name,
-        brokers=arguments.brokers,
+        brokers=Brokers(arguments.brokers),
         group=arguments.group,
         positions=hooks,
         fetch=FetchOptions(max_records=arguments.max_records),

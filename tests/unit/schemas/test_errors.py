@@ -20,6 +20,7 @@ def test_wrong_config_and_recordings_exit_with_2_and_everything_else_with_3() ->
         "ConfigError": 2,
         "RecordingError": 2,
         "UnreachableError": 3,
+        "RefusedError": 3,
         "DataLossError": 3,
         "StateError": 3,
         "Abandoned": 3,

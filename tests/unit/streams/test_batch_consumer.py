@@ -11,6 +11,7 @@ from streams import batch_consumer
 from streams.batch_consumer import BatchConsumer
 from streams.batch_thread import BatchThread, Placement
 from streams.batches import TP, Batch
+from streams.brokers import Brokers
 from streams.positions import Bounds
 from streams.transport import FetchOptions, make_app
 
@@ -92,7 +93,7 @@ class Stage:
         self.hooks = Hooks()
         app = make_app(
             "worker",
-            brokers="127.0.0.1:1",
+            brokers=Brokers("127.0.0.1:1"),
             group="judges",
             positions=self.hooks,
             fetch=FetchOptions(held_bytes=10),

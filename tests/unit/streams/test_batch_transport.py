@@ -16,11 +16,12 @@ from streams.batch_consumer import BatchConsumer, ReadOffsets
 from streams.batch_thread import BatchThread
 from streams.batch_transport import BatchApp, Producer, Transport
 from streams.batches import TP
+from streams.brokers import Brokers
 from streams.transport import FetchOptions, GroupPositions, make_app
 
 
 def app_of(*, fetch: FetchOptions | None = None, idempotent_producer: bool = True) -> BatchApp:
-    brokers = "127.0.0.1:1,127.0.0.1:2"
+    brokers = Brokers("127.0.0.1:1,127.0.0.1:2")
     return make_app(
         "worker-1", brokers=brokers, group="judges", fetch=fetch, idempotent_producer=idempotent_producer
     )

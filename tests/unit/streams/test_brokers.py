@@ -5,7 +5,7 @@ import ssl
 import pytest
 from faust import SASLCredentials, SSLCredentials
 
-from streams.brokers import addresses, broker_urls, client_auth
+from streams.brokers import Brokers
 
 
 @pytest.mark.parametrize(
@@ -20,28 +20,39 @@ from streams.brokers import addresses, broker_urls, client_auth
     ],
 )
 def test_addresses_have_a_port(brokers: str, expected: list[str]) -> None:
-    assert addresses(brokers) == expected
+    assert Brokers(brokers).addresses == expected
 
 
 def test_no_broker_is_an_error() -> None:
     with pytest.raises(ValueError, match="host:port"):
-        addresses(" , ")
+        _ = Brokers(" , ").addresses
 
 
 def test_urls_name_the_transport() -> None:
-    assert [str(url) for url in broker_urls("a:1,b", "batch")] == ["batch://a:1", "batch://b:9092"]
+    assert [str(url) for url in Brokers("a:1,b").urls("batch")] == ["batch://a:1", "batch://b:9092"]
 
 
 def test_credentials_become_client_arguments() -> None:
     context = ssl.create_default_context()
-    assert client_auth(None) == {"security_protocol": "PLAINTEXT"}
-    assert client_auth(SSLCredentials(context)) == {"security_protocol": "SSL", "ssl_context": context}
+    assert Brokers("a").auth() == {"security_protocol": "PLAINTEXT"}
+    assert Brokers("a", SSLCredentials(context)).auth() == {
+        "security_protocol": "SSL",
+        "ssl_context": context,
+    }
     secret = ssl.RAND_bytes(8).hex()
     plain = SASLCredentials(username="u", password=secret, mechanism="SCRAM-SHA-512", ssl_context=context)
-    assert client_auth(plain) == {
+    assert Brokers("a", plain).client_options() == {
+        "bootstrap_servers": ["a:9092"],
         "security_protocol": "SASL_SSL",
         "sasl_mechanism": "SCRAM-SHA-512",
         "sasl_plain_username": "u",
         "sasl_plain_password": secret,
         "ssl_context": context,
     }
+
+
+def test_no_password_is_shown() -> None:
+    secret = ssl.RAND_bytes(8).hex()
+    brokers = Brokers("a:1", SASLCredentials(username="u", password=secret))
+    assert secret not in repr(brokers)
+    assert str(brokers) == "a:1"
