@@ -39,6 +39,12 @@ def load(
         summary = run(files, settings_of(config, **options), config, rate=rate, speed=speed, progress=advance)
     counts = ", ".join(f"{count:,} to {topic}" for topic, count in summary.published.items())
     click.echo(f"published {counts} in {summary.seconds:.1f} s")
+    if summary.odd_times:
+        errors.print(
+            f"{summary.odd_times:,} rows have a ts that will be rejected, the first is {summary.odd_time}; expected "
+            "epoch milliseconds, or in CSV a time with its zone such as 2026-01-31T08:00:00+08:00",
+            markup=False,
+        )
     if summary.too_large:
         errors.print(f"{summary.too_large} rows are larger than any broker takes and were left out")
         sys.exit(1)

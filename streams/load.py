@@ -14,8 +14,9 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.partitioner.default import murmur2
 
 from schemas.config import Config
+from schemas.config_findings import show
 from schemas.errors import UnreachableError
-from schemas.events import TOPICS
+from schemas.events import EARLIEST_TS_MS, TOPICS
 from streams import recordings
 from streams.installation import MAX_MESSAGE_BYTES, ensure_event_topics
 from streams.recordings import unseen
@@ -31,11 +32,17 @@ _CLOSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class LoadSummary:
-    """What was published: records by topic, and rows that no broker would take."""
+    """What was published: records by topic, rows that no broker would take, and times that are none.
+
+    ``odd_times`` counts published rows whose ``ts`` is no epoch millisecond of this century or the last years of the
+    one before, ``odd_time`` is the first of them: the engine will reject them.
+    """
 
     published: Mapping[str, int]
     too_large: int
     seconds: float
+    odd_times: int
+    odd_time: str
 
 
 def load(
@@ -78,11 +85,12 @@ def load(
         max_request_size=MAX_MESSAGE_BYTES,
     )
     published, too_large, started = dict.fromkeys(TOPICS, 0), 0, time.monotonic()
-    pace = _Pace(rate, speed)
+    pace, times = _Pace(rate, speed), _OddTimes(config)
     failures: list[BaseException] = []
     try:
-        for chunk in recordings.raw_events(paths):
+        for chunk in recordings.raw_events(paths, config.fields):
             for value, event in chunk:
+                times.look(event)
                 pace.wait(event, config)
                 topic, key = topic_of(event, config), _key(event, config)
                 try:
@@ -102,7 +110,7 @@ def load(
         producer.close(timeout=_CLOSE_S)
     if failures:
         raise UnreachableError(f"Kafka did not take {len(failures)} events; the first said {failures[0]!r}")
-    return LoadSummary(published, too_large, time.monotonic() - started)
+    return LoadSummary(published, too_large, time.monotonic() - started, times.count, times.first)
 
 
 def _ensure_event_topics(settings: Settings) -> int:
@@ -119,6 +127,21 @@ def _key(event: dict[str, Any] | None, config: Config) -> bytes:
 def _partition(key: bytes, partitions: int) -> int:
     """As the Java clients place a key."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class _OddTimes:
+    """Counts rows whose time the engine will reject: a file of seconds, or of dates, is noticed at once."""
+
+    def __init__(self, config: Config) -> None:
+        self._field = config.fields.get("ts", "ts")
+        self.count, self.first = 0, ""
+
+    def look(self, event: dict[str, Any] | None) -> None:
+        ts = (event or {}).get(self._field, EARLIEST_TS_MS)
+        if isinstance(ts, int) and ts >= EARLIEST_TS_MS:
+            return
+        self.first = self.first if self.count else show(ts)
+        self.count += 1
 
 
 class _Pace:

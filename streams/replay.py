@@ -201,7 +201,7 @@ def _decoded(path: Path, config: Config, ring: KeyRing, position: _Position) -> 
             batch = decode_json(lines, **_place(position, len(lines), config))
             yield _routed(batch, np.full(len(lines), NO_TOPIC, np.int8), config, ring, position)
         return
-    for table in recordings.tables(path):
+    for table in recordings.tables(path, config.fields):
         decoded = decode_table(table, csv=kind == recordings.CSV, **_place(position, len(table), config))
         yield _routed(decoded.batch, decoded.topics, config, ring, position)
 

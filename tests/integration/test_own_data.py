@@ -1,0 +1,91 @@
+"""Somebody's own data: a CSV with other column names, a first start at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.installation import Installation
+from tests.made_events import made_events, write_config
+from tests.recounts import rows_of, same_tables
+from tests.services import KafkaBroker, RedisServer
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+NAMES = {
+    "event_id": "id",
+    "event": "action",
+    "ts": "when",
+    "user_id": "uid",
+    "device_id": "handset",
+    "dwell_ms": "stay",
+}
+
+
+def write_csv(path: Path, lines: list[bytes], *, iso: bool) -> Path:
+    """The events under other names, the time as text with a zone."""
+    rows = []
+    for line in lines:
+        event = {NAMES.get(name, name): value for name, value in json.loads(line).items()}
+        if iso:
+            event["when"] = datetime.fromtimestamp(event["when"] / 1000, UTC).isoformat(
+                timespec="milliseconds"
+            )
+        rows.append(event)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_a_csv_of_other_names_from_a_time_on(
+    tmp_path: Path, kafka: KafkaBroker, redis_server: RedisServer, topic_prefix: str
+) -> None:
+    fields = "\n".join(f"  {ours}: {theirs}" for ours, theirs in NAMES.items())
+    config = write_config(tmp_path / "config", fields=f"fields:\n{fields}\n")
+    installation = Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=1)
+    # Of one topic, so that their order is the same everywhere.
+    lines = [line for line in made_events(2_000, broken=False) if b'"product_view"' in line]
+    before, after = lines[:200], lines[200:]
+    installation.load(write_csv(tmp_path / "before.csv", before, iso=False))
+    time.sleep(0.01)  # not waiting for anything: records go by the clock, in whole milliseconds
+    start = datetime.now(UTC).isoformat()
+    recording = write_csv(tmp_path / "after.csv", after, iso=True)
+    try:
+        installation.load(recording)
+        worker = installation.start_worker(WOOLWATCH_FROM=start)
+        installation.wait_until_judged(len(after))
+        assert installation.stop(worker) == 0
+    finally:
+        installation.close()
+    ids = {event_id for (event_id,) in rows_of(installation.out, "verdicts", "event_id")}
+    assert ids == {json.loads(line)["event_id"] for line in after}
+    installation.replay(recording, out=tmp_path / "replayed")
+    same_tables(installation.out, tmp_path / "replayed", "verdicts", columns='* exclude ("offset")')
+    same_tables(installation.out, tmp_path / "replayed", "metrics/funnel", "metrics/dau", "metrics/events")
+    # Both topics were asked for the time; the one without a later record begins at its end.
+    state = installation.reconcile()["sources"]
+    assert {(source["topic"], source["first"]) for source in state} >= {("clicks", len(before))}
+
+
+def test_a_file_of_seconds_is_noticed_at_once(
+    tmp_path: Path, kafka: KafkaBroker, redis_server: RedisServer, topic_prefix: str
+) -> None:
+    config = write_config(tmp_path / "config")
+    installation = Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=1)
+    file = tmp_path / "events.csv"
+    file.write_text(
+        "event_id,event,ts,user_id\n1,click,1767225600,a\n2,click,2026-01-01 00:00:00,b\n3,click,,c\n"
+    )
+    said = installation.run("load", file, *installation.endpoints())
+    assert (
+        "2 rows have a ts that will be rejected, the first is 1767225600; expected epoch milliseconds"
+        in said.stderr
+    )
+    assert "published 3 to clicks" in said.stdout
