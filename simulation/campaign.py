@@ -22,7 +22,7 @@ SLICE_VISITS = 8_192
 """Honest visits that are made at once; some 30,000 events."""
 PARTY_SHARE = 0.12
 """Of all events, what wool parties do."""
-_SAMPLE_VISITS = 4_096
+_SAMPLE_VISITS = 32_768
 _SPARE_VISITS = 50
 _EVENTS_AN_ACCOUNT = 6.1
 _SMALL_EVENTS = 60_000
@@ -31,8 +31,8 @@ _FEWEST_ACCOUNTS = 12
 _LEAST_LASTS_MS, _MOST_LASTS_MS = 2 * 3_600_000, 6 * 3_600_000
 _LONGEST_PART = 0.15
 """No party lasts a larger part of the campaign."""
-_SPARE = 1.01
-"""So much more is planned, and cut off at the end, that chance never leaves a campaign too short."""
+_SPARE = 1.005
+"""So much more is planned, and cut off; if chance still leaves a campaign short, visits go on behind its end."""
 
 
 @dataclass(frozen=True, slots=True)

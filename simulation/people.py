@@ -23,7 +23,7 @@ _H5 = PLATFORMS.index("h5")
 _OFFICE_SHARE, _CAMPUS_SHARE, _CARRIER_SHARE = 0.03, 0.08, 0.22
 _OFFICE_BLOCK, _CAMPUS_BLOCK, _CARRIER_BLOCK = 2_048, 4_096, 8_192
 """So many people in a row have one office, one campus and one pool of a carrier among them: 61, 205 and 1,147."""
-_CARRIER_ADDRESSES = 8
+_CARRIER_ADDRESSES = 32
 _FAMILY_BLOCK, _FAMILY_CHANCE = 128, 0.9
 _INVITER_BLOCK, _POPULAR_CHANCE = 512, 0.3
 _CROWD_SPREAD_DEG = 0.0006

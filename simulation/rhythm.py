@@ -41,8 +41,9 @@ class Rhythm:
         self._shares = shares / shares[-1]
 
     def time_at(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Epoch ms before which this share of the visits began; the end for shares above 1."""
-        return np.asarray(np.interp(share, self._shares, self._times))
+        """Epoch ms before which this share of the visits began; shares above 1 lie evenly behind the end."""
+        beyond = np.maximum(share - 1, 0) * (self._times[-1] - self._times[0])
+        return np.asarray(np.interp(share, self._shares, self._times) + beyond)
 
     def share_at(self, time_ms: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of the visits that began before this time."""
