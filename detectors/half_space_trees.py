@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.rank import MassCounts, count_mass, dense, learned_count, no_counts, sparse, strength_of_mass
+from schemas.config_blocks import FOREST_WINDOW
 from schemas.kernels import kernel
 
 PADDING = 0.15
@@ -94,7 +95,7 @@ class HalfSpaceForest:
     """
 
     def __init__(
-        self, *, features: Sequence[str], trees: int, height: int, window: int = 250, seed: int
+        self, *, features: Sequence[str], trees: int, height: int, window: int = FOREST_WINDOW, seed: int
     ) -> None:
         names = tuple(features)
         if not names or len(set(names)) != len(names):

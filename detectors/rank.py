@@ -17,13 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.config_blocks import LARGEST_MASS
 from schemas.kernels import kernel
 
 PAGE_BITS = 8
 BOOK_BITS = 16
 COMMON_SHARE = 0.99
-LARGEST_MASS = 1 << 27
-"""Beyond this the counters could grow to more than 1 GiB a model and partition."""
 
 
 class MassCounts(NamedTuple):

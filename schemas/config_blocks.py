@@ -132,6 +132,12 @@ class Rule(Block, frozen=True):
     reason_en: Text | None = None
 
 
+FOREST_WINDOW = 250
+"""Events per window of half-space trees, River's default."""
+LARGEST_MASS = 1 << 27
+"""Of a forest: counters of its scores take 8 bytes for each up to it, 1 GiB a model and partition."""
+
+
 class HalfSpaceTrees(Block, frozen=True, tag_field="kind", tag="half_space_trees"):
     """River's ``MinMaxScaler | HalfSpaceTrees(window_size=250)``, compiled."""
 
@@ -142,6 +148,11 @@ class HalfSpaceTrees(Block, frozen=True, tag_field="kind", tag="half_space_trees
     weight: Weight = 0.5
 
     kind: ClassVar = "half_space_trees"
+
+    @property
+    def largest_mass(self) -> int:
+        """What a score is made of at most: every event of a window in one node of each depth, in all trees."""
+        return self.trees * FOREST_WINDOW * (2 ** (self.height + 1) - 1)
 
 
 class RiverModel(Block, frozen=True, tag_field="kind", tag="river", rename={"class_": "class"}):

@@ -14,10 +14,12 @@ from schemas.config_blocks import (
     ATTRIBUTE_PREFIX,
     DERIVED_ENTITIES,
     ENTITIES,
+    LARGEST_MASS,
     NUMERIC_FIELDS,
     TEXT_FIELDS,
     WHOLE_CAMPAIGN,
     Feature,
+    HalfSpaceTrees,
     Rule,
 )
 from schemas.config_findings import Findings, one_of, show
@@ -146,6 +148,8 @@ def check_names(config: Config, declared: Declared, findings: Findings) -> None:
             path = f"$.models.{name}.features[{index}]"
             _check_name(used, (*declared["features"], *NUMERIC_FIELDS), path, findings)
         _check_once(model.features, f"$.models.{name}.features", findings)
+        if isinstance(model, HalfSpaceTrees):
+            _check_forest(model, f"$.models.{name}", findings)
     for name, funnel in config.funnels.items():
         _check_dimensions(funnel.by, f"$.funnels.{name}.by", findings)
         _check_windows(funnel.windows, f"$.funnels.{name}.windows", findings)
@@ -217,6 +221,16 @@ def _check_levels(config: Config, findings: Findings) -> None:
             "$.levels",
             found=f"observe {levels.observe}, review {levels.review}, block {levels.block}",
             expected="ascending: observe below review below block",
+        )
+
+
+def _check_forest(model: HalfSpaceTrees, path: str, findings: Findings) -> None:
+    if model.largest_mass > LARGEST_MASS:
+        most = LARGEST_MASS // (model.largest_mass // model.trees)
+        findings.refuse(
+            path,
+            found=f"{model.trees} trees of height {model.height}, whose scores take more than 1 GiB to rank",
+            expected=f"at most {most} trees of that height, or lower ones: each step of height counts double",
         )
 
 

@@ -7,7 +7,6 @@ import pytest
 from numpy.typing import NDArray
 
 from detectors.rank import (
-    LARGEST_MASS,
     MassCounts,
     count_mass,
     dense,
@@ -16,6 +15,7 @@ from detectors.rank import (
     sparse,
     strength_of_mass,
 )
+from schemas.config_blocks import LARGEST_MASS
 
 WHOLE = 3_193_750
 """The largest mass of 25 trees of height 8 with windows of 250."""

@@ -67,6 +67,12 @@ def only(text: str) -> ConfigProblem:
             "a list of 0",
             "a list of event",
         ),
+        (
+            "models: {m: {kind: half_space_trees, trees: 9, height: 15, features: [dwell_ms]}}",
+            "$.models.m",
+            "9 trees of height 15",
+            "at most 8 trees of that height",
+        ),
         ("levels: {observe: 0.7}", "$.levels", "observe 0.7, review 0.6", "ascending"),
         ("levels: {observe: 0.6}", "$.levels", "observe 0.6, review 0.6", "ascending"),
         ("levels: {block: 85}", "$.levels.block", "85", "at most 1"),
