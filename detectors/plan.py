@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from schemas.config import Config, Feature
+from schemas.sightings import HEADS_BYTES, bytes_of_event
 
 
 class Op(IntEnum):
@@ -83,6 +84,13 @@ class Plan:
     names: tuple[str, ...]
     features: tuple[StateFeature, ...]
     features_of_kind: tuple[tuple[int, ...], ...]
+
+    def most_events(self, record_bytes: int) -> int:
+        """How many events a turn may have, at least 1: no record of it becomes larger, whatever its events are."""
+        event_bytes = bytes_of_event(
+            members=len(self.members), kinds=len(self.kinds), features=len(self.features)
+        )
+        return max(1, (record_bytes - HEADS_BYTES) // event_bytes)
 
 
 def make_plan(config: Config) -> Plan:

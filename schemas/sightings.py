@@ -29,6 +29,10 @@ NULL_ANSWER = np.iinfo(np.int64).min
 LOOK_ONLY = 1
 """Event flag: answer, but count nothing (a late event teaches nothing)."""
 
+HEADS_BYTES = 64 * 1024
+"""More than what a record holds besides its columns: heads, numbers of models, the frame that Kafka puts around it."""
+_EVENT_BYTES, _MEMBER_BYTES, _ROW_BYTES, _VALUE_BYTES = 15, 8, 13, 8
+
 _HEAD = struct.Struct("<BBBxIIQqq16s16sIIHH")
 _ANSWER_HEAD = struct.Struct("<BBxxIIQqqII")
 
@@ -113,6 +117,12 @@ class Answers:
     next: int
     rows: int
     values: NDArray[np.int64]
+
+
+def bytes_of_event(*, members: int, kinds: int, features: int) -> int:
+    """What an event takes at most in a record of sightings or of answers, if one owner is asked for all kinds."""
+    asked = _EVENT_BYTES + _MEMBER_BYTES * members + _ROW_BYTES * kinds
+    return max(asked, _VALUE_BYTES * features)
 
 
 def encode_sightings(sightings: Sightings) -> bytes:

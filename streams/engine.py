@@ -44,7 +44,9 @@ CHECKPOINT_SHARE = 0.1
 """At most this share of the time goes into checkpoints, so a large state is written less often."""
 CLOSE_TIMEOUT_S = 20.0
 REVOKE_TIMEOUT_S = 4.0
-MAX_RECORDS = 10_000
+MAX_RECORDS = 20_000
+FETCH_BYTES = 4 * 1024 * 1024
+"""Large turns cost less an event; 20,000 events are half a second of judging, and at a low rate a turn is small."""
 RESEND_S = 0.5
 
 
@@ -84,7 +86,7 @@ class Engine:
             brokers=kafka_brokers(self._settings),
             group=self._settings.group,
             positions=self,
-            fetch=FetchOptions(max_records=MAX_RECORDS),
+            fetch=FetchOptions(max_records=MAX_RECORDS, partition_bytes=FETCH_BYTES),
         )
         for role in TOPICS:
             batch_agent(app, self._settings.topic(role), self.judge)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from detectors.inquiry import Inquiry, sightings_of
 from detectors.judge import Judge
+from detectors.plan import make_plan
 from metrics.partition_metrics import PartitionMetrics
 from schemas.config import Config
 from schemas.decode import decode_json
@@ -29,6 +30,7 @@ from streams.batches import Batch
 from streams.checkpoints import Checkpoint, CheckpointStore
 from streams.config_change import starting_empty
 from streams.context import Context
+from streams.installation import MAX_MESSAGE_BYTES
 from streams.log_reader import LogReader
 from streams.outputs import Outputs
 from streams.placement import Placement
@@ -83,7 +85,7 @@ class JudgeSeat:
             # The first checkpoint may be a second one, of a state that was lost: the log knows where it all began.
             positions |= {turn.topic: turn.start for turn in reversed(recorded)}
             meta["positions"] = {topic: positions[number] for number, topic in enumerate(TOPICS)}
-        self.order = TurnOrder(self.partition, positions, recorded)
+        self.order = TurnOrder(self.partition, positions, recorded, most_records=self._most_records)
         letters_kept = await self._reader.beginning("deadletters", self.partition)
         letters_start = max(int(meta["letters_position"]), letters_kept)
         letters_end = await self._reader.end("deadletters", self.partition)
@@ -169,6 +171,12 @@ class JudgeSeat:
         for sent in others:
             await sent
         return await (await send("sightings", self.partition, encode_claim(claim, self.partition)))
+
+    def _most_records(self) -> int:
+        """So many that no record of the next turn is too large for its topic."""
+        config = self._context.config
+        plan = self._judge.plan if config.hash == self._judge.config_hash else make_plan(config)
+        return plan.most_events(MAX_MESSAGE_BYTES)
 
     def _switch_to(self, config: Config) -> None:
         """Go on under another config: what is defined alike keeps its state, what is new starts empty."""

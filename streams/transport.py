@@ -84,9 +84,10 @@ def make_app(
     """
     register()
     limit_noisy_loggers()
+    fetch = fetch or FetchOptions()
     options = TransportOptions(
         positions=positions or GroupPositions(),
-        fetch=fetch or FetchOptions(),
+        fetch=fetch,
         idempotent_producer=idempotent_producer,
     )
     return BatchApp(
@@ -103,6 +104,7 @@ def make_app(
         broker_request_timeout=max(20.0, session_timeout_s),
         broker_commit_interval=0.5,
         broker_max_poll_interval=NEVER_S,
+        consumer_max_fetch_size=fetch.partition_bytes,
         consumer_group_instance_id=group_instance_id,
         producer_acks=-1,
         producer_linger=0.0,

@@ -42,10 +42,19 @@ class TurnOrder:
         Topic number to the offset at which its first piece starts.
     recorded
         The turns to take again, in order.
+    most_records
+        Asked when a new turn begins: how many records it may have.
     """
 
-    def __init__(self, partition: int, positions: Mapping[int, int], recorded: Iterable[Turn]) -> None:
-        self._partition = partition
+    def __init__(
+        self,
+        partition: int,
+        positions: Mapping[int, int],
+        recorded: Iterable[Turn],
+        *,
+        most_records: Callable[[], int],
+    ) -> None:
+        self._partition, self._most_records = partition, most_records
         self.positions = dict(positions)
         self._fetched = dict(positions)
         self._held: dict[int, list[Any]] = {topic: [] for topic in positions}
@@ -79,9 +88,9 @@ class TurnOrder:
         while (turn := self._next_recorded(topic)) is not None:
             if batch.next < turn.next:
                 return
-            await self._run_one(topic, turn.next, take, turn)
-        if self._fetched[topic] > self.positions[topic]:
-            await self._run_one(topic, batch.next, take, None)
+            await self._run_one(topic, take, turn)
+        while self._fetched[topic] > self.positions[topic]:
+            await self._run_one(topic, take, None)
 
     async def at_rest(self, look: Callable[[], Awaitable[None]]) -> bool:
         """Call ``look`` between two turns. False when a turn was broken off, so that the state is not whole."""
@@ -100,13 +109,17 @@ class TurnOrder:
     def _next_recorded(self, topic: int) -> Turn | None:
         return next((turn for turn in self._recorded if turn.topic == topic), None)
 
-    async def _run_one(
-        self, topic: int, next_: int, take: Callable[[Piece], Awaitable[None]], turn: Turn | None
-    ) -> None:
+    def _end_of_new(self, topic: int) -> int:
+        """Where a new turn ends: with what was fetched, or before the first record for which it has no room."""
+        held, most = self._held[topic], self._most_records()
+        return int(held[most].offset) if len(held) > most else self._fetched[topic]
+
+    async def _run_one(self, topic: int, take: Callable[[Piece], Awaitable[None]], turn: Turn | None) -> None:
         async with self._moved:
             await self._moved.wait_for(lambda: self._closed or self._is_due(turn))
             if self._closed:
                 raise Abandoned(f"partition {self._partition} is leaving")
+            next_ = self._end_of_new(topic) if turn is None else turn.next
             held = self._held[topic]
             records = [record for record in held if record.offset < next_]
             self._held[topic] = held[len(records) :]

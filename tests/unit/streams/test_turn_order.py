@@ -57,7 +57,7 @@ def test_recorded_turns_come_first_and_nothing_is_lost(history: tuple[list[Turn]
             await order.run(topic, batch(start, next_), take)
 
     async def run() -> None:
-        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, recorded)
+        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, recorded, most_records=lambda: LENGTH)
         await asyncio.gather(fetch(order, CLICKS), fetch(order, PARTICIPATIONS))
 
     asyncio.run(asyncio.wait_for(run(), 5))
@@ -78,7 +78,7 @@ def test_a_batch_that_was_taken_already_is_left_alone() -> None:
         async def take(piece: Piece) -> None:
             taken.append(piece)
 
-        order = TurnOrder(0, {CLICKS: 10}, [])
+        order = TurnOrder(0, {CLICKS: 10}, [], most_records=lambda: LENGTH)
         await order.run(CLICKS, batch(0, 10), take)
         await order.run(CLICKS, batch(5, 12), take)
         assert [record.offset for record in taken[0].records] == [10, 11]
@@ -91,7 +91,7 @@ def test_a_hole_is_data_loss() -> None:
     async def take(piece: Piece) -> None:
         raise AssertionError("nothing to take")
 
-    order = TurnOrder(0, {CLICKS: 10}, [])
+    order = TurnOrder(0, {CLICKS: 10}, [], most_records=lambda: LENGTH)
     with pytest.raises(DataLossError, match="10 to 12"):
         asyncio.run(order.run(CLICKS, batch(12, 14), take))
 
@@ -104,7 +104,7 @@ def test_a_turn_that_breaks_off_ends_the_order() -> None:
         async def look() -> None:
             raise AssertionError("the state is not whole")
 
-        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, [])
+        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, [], most_records=lambda: LENGTH)
         with pytest.raises(Abandoned):
             await order.run(CLICKS, batch(0, 5), give_up)
         with pytest.raises(Abandoned):
@@ -112,3 +112,25 @@ def test_a_turn_that_breaks_off_ends_the_order() -> None:
         return await order.at_rest(look)
 
     assert asyncio.run(run()) is False
+
+
+def test_a_batch_is_cut_where_a_turn_is_full() -> None:
+    room = iter((2, 1, 9))
+    taken: list[Piece] = []
+
+    async def take(piece: Piece) -> None:
+        taken.append(piece)
+
+    def with_gaps() -> Batch:
+        whole = batch(0, 10)
+        return Batch(
+            whole.tp, [r for r in whole.records if r.offset in (1, 4, 5, 8)], start=0, next=10, generation=1
+        )
+
+    order = TurnOrder(0, {CLICKS: 0}, [], most_records=lambda: next(room))
+    asyncio.run(order.run(CLICKS, with_gaps(), take))
+    assert [(p.start, p.next, [r.offset for r in p.records]) for p in taken] == [
+        (0, 5, [1, 4]),
+        (5, 8, [5]),
+        (8, 10, [8]),
+    ]
