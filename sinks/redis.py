@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
+from schemas.events import EventBatch
 from schemas.verdicts import PASS, Verdicts
 from sinks.redis_functions import DEFAULT_NAMESPACE, RedisFunctions
 from sinks.tables import Array, hex_column, integer_columns, level_column, text_columns
@@ -59,6 +60,15 @@ class _DeviceVerdict(msgspec.Struct, gc=False):
     campaign: str
     config_hash: str
     user: str
+
+
+class _Held(NamedTuple):
+    """Some rows of a turn: their places in it, and their rows in its batch."""
+
+    turn: Verdicts
+    batch: EventBatch
+    rows: NDArray[np.int64]
+    places: NDArray[np.int64]
 
 
 class _Call(NamedTuple):
@@ -208,11 +218,11 @@ def _calls(verdicts: Sequence[Verdicts]) -> Iterator[_Call]:
     is_device = _last_of_each(np.concatenate([turn.device_keys for turn in verdicts]), in_time)
     rows = np.flatnonzero(is_user | is_device)
     turns, is_user, is_device, held = turns[rows], is_user[rows], is_device[rows], level[rows] > PASS
-    users, devices, held_sizes = _columns(verdicts, rows[held], is_user[held], is_device[held])
+    users, devices, held_sizes = _columns(_only(verdicts, rows[held]), is_user[held], is_device[held])
     sizes = np.full(len(rows), _CLEAR_BYTES)
     sizes[held] = held_sizes
-    clear_users = _texts(hex_column([turn.user for turn in verdicts]), rows[is_user & ~held])
-    clear_devices = _texts(hex_column([turn.device for turn in verdicts]), rows[is_device & ~held])
+    clear_users = _hex_texts([turn.user for turn in verdicts], rows[is_user & ~held])
+    clear_devices = _hex_texts([turn.device for turn in verdicts], rows[is_device & ~held])
     pieces = np.cumsum(sizes) // CALL_BYTES
     cuts = [0, *(np.flatnonzero(pieces[1:] != pieces[:-1]) + 1).tolist(), len(rows)]
     user_ends, device_ends = _counts_before(is_user & held), _counts_before(is_device & held)
@@ -227,22 +237,28 @@ def _calls(verdicts: Sequence[Verdicts]) -> Iterator[_Call]:
         )
 
 
+def _only(verdicts: Sequence[Verdicts], rows: NDArray[np.int64]) -> list[_Held]:
+    """Some rows of all turns, numbered through; most rows are of people against whom nothing is held."""
+    lasts = np.cumsum([len(turn.rows) for turn in verdicts])
+    cuts = [0, *np.searchsorted(rows, lasts).tolist()]
+    firsts = (lasts - [len(turn.rows) for turn in verdicts]).tolist()
+    return [
+        _Held(turn, turn.batch, turn.rows[rows[start:stop] - first], rows[start:stop] - first)
+        for turn, first, (start, stop) in zip(verdicts, firsts, pairwise(cuts), strict=True)
+    ]
+
+
 def _columns(
-    verdicts: Sequence[Verdicts],
-    rows: NDArray[np.int64],
-    is_user: NDArray[np.bool_],
-    is_device: NDArray[np.bool_],
+    held: Sequence[_Held], is_user: NDArray[np.bool_], is_device: NDArray[np.bool_]
 ) -> tuple[_Columns, _Columns, NDArray[np.int64]]:
-    """Some rows by column as ``judge_write`` takes them.
+    """Rows by column as ``judge_write`` takes them.
 
     Returns
     -------
     Nine columns of the rows that are the last of a user, two of those that are the last of a device, and
     about how many bytes each row becomes.
     """
-    columns = _shown(verdicts)
-    if len(rows) < len(columns["score"]):
-        columns = {name: column.take(pa.array(rows)) for name, column in columns.items()}
+    columns = _shown(held)
     lists = {name: column.to_pylist() for name, column in columns.items()}
     lists["raw_reasons"] = list(map(msgspec.Raw, lists["reasons"]))
     of_device = zip(*(_picked(lists[name], is_device) for name in _DEVICE_FIELDS), strict=True)
@@ -258,21 +274,21 @@ def _columns(
     return users, devices, entries * (_ENTRY_BYTES + lengths.to_numpy())
 
 
-def _shown(verdicts: Sequence[Verdicts]) -> dict[str, Array]:
-    """Of every verdict what Redis shows of it."""
-    event_id, event, campaign = text_columns(verdicts, ("event_id", "event", "campaign"))
-    counts = [len(turn.rows) for turn in verdicts]
+def _shown(held: Sequence[_Held]) -> dict[str, Array]:
+    """Of every row what Redis shows of it."""
+    event_id, event, campaign = text_columns(held, ("event_id", "event", "campaign"))
+    counts = [len(some.rows) for some in held]
     return {
-        "score": pa.array(np.concatenate([turn.score for turn in verdicts])),
-        "level": level_column(verdicts),
-        "reasons": pa.array(_reason_texts(verdicts), pa.string()),
+        "score": pa.array(np.concatenate([some.turn.score[some.places] for some in held])),
+        "level": level_column([some.turn.level[some.places] for some in held]),
+        "reasons": pa.array([text for some in held for text in _reason_texts(some)], pa.string()),
         "event": event,
         "event_id": event_id,
-        "ts": pa.array(integer_columns(verdicts)["ts"]),
+        "ts": pa.array(integer_columns(held)["ts"]),
         "campaign": campaign.fill_null(""),
-        "config_hash": pa.array(np.repeat([turn.config_hash for turn in verdicts], counts)),
-        "user": hex_column([turn.user for turn in verdicts]),
-        "device": hex_column([turn.device for turn in verdicts]),
+        "config_hash": pa.array(np.repeat([some.turn.config_hash for some in held], counts)),
+        "user": hex_column([some.turn.user[some.places] for some in held]),
+        "device": hex_column([some.turn.device[some.places] for some in held]),
     }
 
 
@@ -291,9 +307,9 @@ def _counts_before(flags: NDArray[np.bool_]) -> list[int]:
     return counts
 
 
-def _texts(column: Array, rows: NDArray[np.int64]) -> list[str]:
-    """Some rows of a text column."""
-    texts: list[str] = column.take(pa.array(rows)).to_pylist()
+def _hex_texts(pseudonyms: Sequence[NDArray[np.uint8]], rows: NDArray[np.int64]) -> list[str]:
+    """Some rows of pseudonyms, numbered through, as hex digits."""
+    texts: list[str] = hex_column([np.concatenate(pseudonyms)[rows]]).to_pylist()
     return texts
 
 
@@ -302,19 +318,14 @@ def _picked(values: list[Any], wanted: NDArray[np.bool_]) -> list[Any]:
     return values if wanted.all() else list(compress(values, wanted.tolist()))
 
 
-def _reason_texts(verdicts: Sequence[Verdicts]) -> list[str]:
-    """The reasons of every verdict as JSON."""
-    texts: list[str] = []
-    for turn in verdicts:
-        at = len(texts)
-        texts += ["[]"] * len(turn.rows)
-        if len(turn.reason_codes) == 0:
-            continue
-        ends = turn.reason_offsets.tolist()
-        for row in np.flatnonzero(turn.reason_offsets[1:] > turn.reason_offsets[:-1]).tolist():
-            codes = turn.reason_codes[ends[row] : ends[row + 1]]
-            texts[at + row] = _reasons_json(turn.reason_names, tuple(codes.tolist()))
-    return texts
+def _reason_texts(held: _Held) -> list[str]:
+    """The reasons of every row as JSON."""
+    turn = held.turn
+    starts, ends = turn.reason_offsets[held.places].tolist(), turn.reason_offsets[held.places + 1].tolist()
+    return [
+        _reasons_json(turn.reason_names, tuple(turn.reason_codes[start:end].tolist()))
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 @lru_cache(maxsize=4096)

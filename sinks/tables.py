@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.events import INTEGER_FIELDS, MAX_EVENT_BYTES, STRING_FIELDS, TOPICS
+from schemas.events import INTEGER_FIELDS, MAX_EVENT_BYTES, STRING_FIELDS, TOPICS, EventBatch
 from schemas.kernels import kernel
 from schemas.verdicts import LEVELS, Verdicts
 
@@ -118,7 +118,19 @@ def by_date(table: Table) -> Iterator[tuple[str, Table]]:
         yield _date_text(int(days[start])), table.slice(start, stop - start)
 
 
-def text_columns(verdicts: Sequence[Verdicts], names: Sequence[str]) -> list[Array]:
+class EventRows(Protocol):
+    """Some rows of a batch: those of a turn, or fewer."""
+
+    @property
+    def batch(self) -> EventBatch:
+        """The events."""
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Which of them."""
+
+
+def text_columns(verdicts: Sequence[EventRows], names: Sequence[str]) -> list[Array]:
     """String fields of the verdicts' events, copied out of the batches; null where absent."""
     columns = np.array([STRING_FIELDS.index(name) for name in names], np.int64)
     ends = np.zeros((len(names), sum(len(turn.rows) for turn in verdicts) + 1), np.int32)
@@ -146,15 +158,15 @@ def hex_column(pseudonyms: Sequence[NDArray[np.uint8]]) -> Array:
     return _string_array(ends, digits, (halves[:, 0] | halves[:, 1]) != 0)
 
 
-def integer_columns(verdicts: Sequence[Verdicts]) -> dict[str, NDArray[np.int64]]:
+def integer_columns(verdicts: Sequence[EventRows]) -> dict[str, NDArray[np.int64]]:
     """The integer fields of the verdicts' events, -1 where absent."""
     joined = np.concatenate([turn.batch.integers[:, turn.rows] for turn in verdicts], axis=1)
     return dict(zip(INTEGER_FIELDS, joined, strict=True))
 
 
-def level_column(verdicts: Sequence[Verdicts]) -> Array:
+def level_column(levels: Sequence[NDArray[np.uint8]]) -> Array:
     """The levels by name."""
-    return _LEVELS.take(pa.array(_joined([turn.level for turn in verdicts])))
+    return _LEVELS.take(pa.array(_joined(levels)))
 
 
 def reasons_column(verdicts: Sequence[Verdicts]) -> Array:
@@ -214,7 +226,7 @@ def _all_rows(verdicts: Sequence[Verdicts], schema: Schema) -> Table:
     )
     columns["offset"] = pa.array(_joined([turn.batch.offsets[turn.rows] for turn in verdicts]))
     columns["score"] = pa.array(_joined([turn.score for turn in verdicts]))
-    columns["level"] = level_column(verdicts)
+    columns["level"] = level_column([turn.level for turn in verdicts])
     columns["reasons"] = reasons_column(verdicts)
     columns["evidence"] = _evidence(verdicts)
     columns["config_hash"] = _repeated([turn.config_hash for turn in verdicts], counts)
