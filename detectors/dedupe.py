@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.prefetch import prefetch
 from schemas.errors import StateError
 from schemas.events import TOPICS
 from schemas.kernels import kernel
+from schemas.prefetch import prefetch
 
 FRESH, LATE, DUPLICATE, SKIPPED = 0, 1, 2, 3
 """Outcomes of a row; SKIPPED: it was not eligible."""

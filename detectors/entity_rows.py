@@ -15,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.prefetch import prefetch
 from detectors.slabs import (
     BUMP,
     EVICTED,
@@ -34,6 +33,7 @@ from detectors.slabs import (
     place,
 )
 from schemas.kernels import kernel
+from schemas.prefetch import prefetch
 
 Index = NDArray[np.uint64]
 Lines = NDArray[np.uint32]

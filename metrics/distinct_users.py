@@ -7,7 +7,15 @@ from numpy.typing import NDArray
 
 from metrics.hash_index import SMALLEST, grown, new_index, power_of_two
 from metrics.members import BLOCKS, KEYS, LINKS, Members, find_users, keys_of_block, new_members
-from metrics.members_rebuild import copy_keys, copy_users, reindex_members, restore_flags
+from metrics.members_rebuild import (
+    copy_keys,
+    copy_users,
+    move_pairs,
+    reindex_blocks,
+    reindex_keys,
+    reindex_users,
+    restore_flags,
+)
 
 
 class DistinctUsers:
@@ -116,10 +124,11 @@ class DistinctUsers:
             blocks=grown(m.blocks, blocks),
             block_index=m.block_index if blocks == len(m.blocks) else new_index(blocks),
         )
-        reindex_members(
-            self.members,
-            users != len(m.users),
-            links != len(m.links),
-            keys != len(m.keys),
-            blocks != len(m.blocks),
-        )
+        if users != len(m.users):
+            reindex_users(self.members)
+        if links != len(m.links):
+            move_pairs(m.pairs, self.members)
+        if keys != len(m.keys):
+            reindex_keys(self.members)
+        if blocks != len(m.blocks):
+            reindex_blocks(self.members)

@@ -15,8 +15,8 @@ from metrics.names import Names
 from schemas.partials import EVENTS, ONE_CAMPAIGN, BlockKey, EventRows, encode_rows
 
 EVENT_WINDOW = "5m"
-_CHANNELS = 1 << 16
-"""More than a field has names."""
+_CHANNELS = _BUCKETS = 1 << 16
+"""More than a field has names, and more than there are buckets of dwell times."""
 
 
 def event_blocks(
@@ -26,14 +26,15 @@ def event_blocks(
     t = counts.tables
     owners, at = minutes_of_spans(t, spans)
     ranks, ranked = _ranked_channels(t.minutes["channel"][at], names["channel"].names)
-    order = np.lexsort((ranks, t.minutes["minute"][at], owners))
+    # One number each, so that the processor's own sort can be used: it is ten times as fast as by several keys.
+    order = np.argsort((owners * SPAN_MINUTES + t.minutes["minute"][at] % SPAN_MINUTES) * _CHANNELS + ranks)
     owners, at, ranks = owners[order], at[order], ranks[order]
     used, channel = np.unique(owners * _CHANNELS + ranks, return_inverse=True)
     first_used = _firsts(used // _CHANNELS, len(spans))
     channels = [ranked[rank] for rank in (used % _CHANNELS).tolist()]
 
     rows, buckets = buckets_of_minutes(t, at)
-    by_bucket = np.lexsort((t.buckets["bucket"][buckets], rows))
+    by_bucket = np.argsort(rows * _BUCKETS + t.buckets["bucket"][buckets])
     rows, buckets = rows[by_bucket], buckets[by_bucket]
     first_row = _firsts(owners, len(spans))
     first_bucket = _firsts(owners[rows], len(spans))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from metrics.hash_index import first_slot
 from metrics.members import (
     BLOCKS,
     KEYS,
@@ -16,33 +17,50 @@ from metrics.members import (
     find_key,
     find_user,
     key_slot,
-    packed_pair,
     pair_slot,
     user_slot,
 )
 from schemas.flat_kernels import flat_kernel
+from schemas.prefetch import prefetch
+
+AHEAD = 16
+"""Rows whose places are fetched while others are entered."""
 
 
 @flat_kernel
-def reindex_members(m: Members, users: bool, pairs: bool, keys: bool, blocks: bool) -> None:
-    """Fill the indexes that are empty because their tables grew."""
+def reindex_users(m: Members) -> None:
+    """Fill the empty index of users."""
     for row in range(m.used[USERS]):
-        if users:
-            m.user_index[user_slot(m, m.users[row].user)] = row + 1
-        link = m.users[row].links
-        while pairs and link != 0:
-            key_row = m.links[link - 1].key
-            m.pairs[pair_slot(m, row, key_row)] = packed_pair(row, key_row)
-            link = m.links[link - 1].next
+        if row + AHEAD < m.used[USERS]:
+            prefetch(m.user_index, first_slot(m.users[row + AHEAD].user, len(m.user_index)))
+        m.user_index[user_slot(m, m.users[row].user)] = row + 1
+
+
+@flat_kernel
+def move_pairs(before: NDArray[np.uint64], m: Members) -> None:
+    """Fill empty pairs with those of before; in the order of their slots, so that both are walked from end to end."""
+    for pair in before:
+        if pair != 0:
+            user, key = np.int64(pair >> np.uint64(32)) - 1, np.int64(pair & np.uint64(0xFFFFFFFF))
+            m.pairs[pair_slot(m, user, key)] = pair
+
+
+@flat_kernel
+def reindex_keys(m: Members) -> None:
+    """Fill the empty index of keys."""
     row = 0
-    while keys and row < m.used[KEYS]:
+    while row < m.used[KEYS]:
         key = m.keys[row]
         m.key_index[key_slot(m, key.definition, key.start_ms, key.campaign, key.value)] = row + 1
         row += m.definitions[key.definition].width
+
+
+@flat_kernel
+def reindex_blocks(m: Members) -> None:
+    """Fill the empty index of blocks."""
     for row in range(m.used[BLOCKS]):
-        if blocks:
-            block = m.blocks[row]
-            m.block_index[block_slot(m, block.group, block.start_ms, block.campaign)] = row + 1
+        block = m.blocks[row]
+        m.block_index[block_slot(m, block.group, block.start_ms, block.campaign)] = row + 1
 
 
 @flat_kernel
