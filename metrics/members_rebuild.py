@@ -41,7 +41,8 @@ def move_pairs(before: NDArray[np.uint64], m: Members) -> None:
     """Fill empty pairs with those of before; in the order of their slots, so that both are walked from end to end."""
     for pair in before:
         if pair != 0:
-            user, key = np.int64(pair >> np.uint64(32)) - 1, np.int64(pair & np.uint64(0xFFFFFFFF))
+            user = int(np.int64(pair >> np.uint64(32))) - 1
+            key = int(np.int64(pair & np.uint64(0xFFFFFFFF)))
             m.pairs[pair_slot(m, user, key)] = pair
 
 

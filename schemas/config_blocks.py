@@ -152,7 +152,7 @@ class HalfSpaceTrees(Block, frozen=True, tag_field="kind", tag="half_space_trees
     @property
     def largest_mass(self) -> int:
         """What a score is made of at most: every event of a window in one node of each depth, in all trees."""
-        return self.trees * FOREST_WINDOW * (2 ** (self.height + 1) - 1)
+        return self.trees * FOREST_WINDOW * ((2 << self.height) - 1)
 
 
 class RiverModel(Block, frozen=True, tag_field="kind", tag="river", rename={"class_": "class"}):
