@@ -1,7 +1,7 @@
 # Everything a developer or CI calls; the steps themselves are in scripts/.
 python := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup lock test test-unit check format bench clean
+.PHONY: help setup lock test test-unit faults check format bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ test: setup ## run every test, on a real Kafka and a real Redis (args="-k name" 
 
 test-unit: setup ## run the tests that need no service
 	@$(python) -m pytest -m "not integration and not faults" $(args)
+
+faults: setup ## run every fault test, half an hour, with a table at the end
+	@$(python) -m pytest tests/faults -m faults $(args)
 
 check: setup ## check form, types and layers
 	@scripts/check.sh

@@ -24,13 +24,27 @@ log = logging.getLogger(__name__)
 FATAL_EXIT = 3
 
 
+_asked_to_stop = False
+"""Whether SIGTERM came before the event loop ran."""
+
+
+def _remember_sigterm(*_: object) -> None:
+    global _asked_to_stop  # noqa: PLW0603 - a signal handler has nowhere else to write
+    _asked_to_stop = True
+
+
 async def run(app: BatchApp, finish: Callable[[], Awaitable[None]] | None = None) -> int:
     """Run a Faust app until SIGTERM or until it breaks; returns the exit code.
 
-    ``finish`` is awaited between the signal and the stop.
+    ``finish`` is awaited between the signal and the stop, also when the signal came before the start: there may be
+    something to finish that an earlier process left.
     """
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    if _asked_to_stop:
+        if finish is None:
+            return 0
+        stop.set()
     await app.start()
     stopping = asyncio.create_task(stop.wait())
     broken = asyncio.create_task(app.wait_until_stopped())
@@ -69,6 +83,7 @@ def main() -> int:
     """Tie the process to its parent, read the order, run the part."""
     part, parent = sys.argv[1], int(sys.argv[2])
     die_with_parent(parent)
+    signal.signal(signal.SIGTERM, _remember_sigterm)  # imports take seconds, and a stop may come meanwhile
     use_kernel_cache()
     from streams.logs import set_up_logs
 

@@ -188,6 +188,7 @@ class Outputs:
                 log.warning("partition %d has a newer owner: %s", self._partition, error)
                 self._for_redis.clear()
                 self._fenced, position = True, self._redis_turn
+            fault_point("redis.written")
             async with self._moved:
                 self._redis_turn = max(position, self._redis_turn)
                 self._moved.notify_all()

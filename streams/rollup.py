@@ -23,6 +23,7 @@ from schemas.config import Config
 from schemas.errors import FencedError
 from schemas.metric_tables import METRIC_SCHEMAS
 from schemas.partials import DAU, FUNNEL, Block
+from sinks.faults import fault_point
 from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
 from sinks.patience import patiently
@@ -206,8 +207,10 @@ class RollupApp:
                 change = await asyncio.to_thread(_change_of, owned.merged)
             await self._replace_files(partition, position, change.tables)
             await self._show_in_redis(partition, owned, position, change)
+            fault_point("rollup.shown")
             owned.written = position
             await self._changelog_durable()
+            fault_point("rollup.durable")
             mark_up_to(consumer_of(self.app), TP(self._topic, partition), position)
 
     async def _replace_files(self, partition: int, position: int, tables: Mapping[str, Any]) -> None:

@@ -1,104 +1,102 @@
-"""Workers are killed at random and started again: no verdict is lost, doubled or different, no number wrong."""
+"""Workers are killed, at random and at every step of the way of an event, and started again: nothing changes."""
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import threading
-import time
-from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
-from streams.config_files import read_config
-from tests.installation import Installation
-from tests.made_events import STEPS, made_events, write_config, write_recording
-from tests.recounts import (
-    recount_dau,
-    recount_features,
-    recount_funnel_suspects,
-    redis_equals_parquet,
-    rows_of,
-    same_tables,
-)
+from tests.faults.conftest import MakeRun
+from tests.faults.processes import wait_for_parts, wait_until_gone
+from tests.made_events import made_events
 from tests.services import KafkaBroker, RedisServer
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(600)]
 
-KILLS = 6
-HOUR_MS = 3_600_000
-
-
-def _children(pid: int) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    return [int(word) for word in listed.stdout.split()]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def _wait_until_gone(children: list[int]) -> None:
-    deadline = time.monotonic() + 10
-    while any(_alive(child) for child in children):
-        assert time.monotonic() < deadline, "a killed worker left children behind"
+WRITE_PATH = (
+    ("turn.before", 2),
+    ("turn.recorded", 2),
+    ("turn.asked", 2),
+    ("shard.answering", 2),
+    ("shard.answered", 2),
+    ("dead_letters.sent", 1),
+    ("parquet.staging", 2),
+    ("parquet.staged", 1),
+    ("log.appended", 1),
+    ("parquet.committed", 2),
+    ("parquet.renaming", 2),
+    ("parquet.renamed", 1),
+    ("redis.written", 1),
+    ("metrics.staged", 2),
+    ("metrics.renamed", 2),
+    ("rollup.shown", 1),
+    ("rollup.durable", 1),
+    ("checkpoint.before", 1),
+    ("checkpoint.staged", 1),
+    ("checkpoint.saved", 1),
+)
+"""Each named place on the way of an event, and at which pass the process dies there."""
+_QUICK = ("turn.recorded", "shard.answered", "parquet.committed", "redis.written", "metrics.staged", "checkpoint.staged")
 
 
-def test_six_kills_change_nothing(
-    tmp_path: Path, kafka: KafkaBroker, redis_server: RedisServer, topic_prefix: str
+def _killed_at_random(
+    run_of: MakeRun, kafka: KafkaBroker, redis: RedisServer, *, workers: int, kills: int, pause_s: float
 ) -> None:
     draw = random.Random(20261122)
-    config_folder = write_config(tmp_path / "config")
-    installation = Installation(tmp_path, kafka, redis_server, topic_prefix, config_folder, partitions=2)
-    lines = made_events(16_000, seed=3)
-    recording = write_recording(tmp_path / "events.jsonl", lines)
-    try:
-        workers = [installation.start_worker(), installation.start_worker()]
-        loading = threading.Thread(
-            target=installation.load, args=(recording,), kwargs={"rate": 300}, daemon=True
-        )
-        loading.start()
-        for _ in range(KILLS):
-            loading.join(draw.uniform(3.0, 8.0))
-            victim = draw.randrange(len(workers))
-            while len(children := _children(workers[victim].pid)) < 2:
-                assert workers[victim].poll() is None, installation.logs()
-            installation.kill(workers[victim])
-            _wait_until_gone(children)
-            workers[victim] = installation.start_worker()
-        loading.join()
-        report = installation.wait_until_judged(len(lines))
-        assert [installation.stop(worker) for worker in workers] == [0, 0]
-    finally:
-        installation.close()
+    run = run_of(kafka, redis, partitions=max(2, workers))
+    installation = run.installation
+    running = [installation.start_worker() for _ in range(workers)]
+    rate = 300
+    with run.sending(made_events(int(kills * (pause_s + 2.5) * rate), seed=3), rate=rate) as loading:
+        for _ in range(kills):
+            loading.join(draw.uniform(0.5 * pause_s, 1.5 * pause_s))
+            victim = draw.randrange(workers)
+            parts = wait_for_parts(running[victim])
+            installation.kill(running[victim])
+            wait_until_gone(parts)
+            running[victim] = installation.start_worker()
+    run.wait_until_judged()
+    assert [installation.stop(worker) for worker in running] == [0] * workers
+    run.prove()
 
-    assert sum(source["consumed"] for source in report["sources"]) == len(lines)
-    offsets = rows_of(installation.out, "verdicts", 'topic, partition, "offset"')
-    assert len(offsets) == len(set(offsets))
-    config, _ = read_config(config_folder)
-    assert recount_features(config, installation.sightings(), installation.out) > 10 * len(lines) / 2
-    assert recount_dau(installation.out, restate_ms=config.restate_ms) > 5
-    assert recount_funnel_suspects(installation.out, STEPS, 24 * HOUR_MS) == 6
-    assert redis_equals_parquet(installation.redis.url, installation.namespace, installation.out) > 20
 
-    installation.replay(recording, out=tmp_path / "replayed")
-    for table in ("metrics/funnel", "metrics/dau"):
-        same_tables(
-            installation.out, tmp_path / "replayed", table, columns="* exclude (users_suspect, users_clean)"
-        )
-    sent, got = (
-        Counter(rows_of(out, "verdicts", "event_id, event, ts"))
-        for out in (tmp_path / "replayed", installation.out)
-    )
-    assert sent == got
+def test_six_kills_change_nothing(make_run: MakeRun, kafka: KafkaBroker, redis_server: RedisServer) -> None:
+    _killed_at_random(make_run, kafka, redis_server, workers=2, kills=6, pause_s=5.5)
+
+
+@pytest.mark.thorough
+def test_twenty_kills_change_nothing(
+    make_run: MakeRun, kafka: KafkaBroker, redis_server: RedisServer
+) -> None:
+    _killed_at_random(make_run, kafka, redis_server, workers=2, kills=20, pause_s=5.5)
+
+
+@pytest.mark.thorough
+def test_three_workers_one_killed_every_few_seconds(
+    make_run: MakeRun, kafka: KafkaBroker, redis_server: RedisServer
+) -> None:
+    _killed_at_random(make_run, kafka, redis_server, workers=3, kills=10, pause_s=4.0)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        pytest.param([step for step in WRITE_PATH if step[0] in _QUICK], id="some"),
+        pytest.param(WRITE_PATH, id="all", marks=pytest.mark.thorough),
+    ],
+)
+def test_a_kill_at_each_step_changes_nothing(
+    make_run: MakeRun, kafka: KafkaBroker, redis_server: RedisServer, places: Sequence[tuple[str, int]]
+) -> None:
+    run = make_run(kafka, redis_server)
+    for number, (place, passing) in enumerate(places):
+        worker = run.installation.start_worker(WOOLWATCH_FAULT=f"{place}:{passing}")
+        parts = wait_for_parts(worker)
+        with run.sending(made_events(400, seed=100 + number), rate=400):
+            assert worker.wait(60) != 0, f"{place}: nobody died there"
+        wait_until_gone(parts)
+    last = run.installation.start_worker()
+    run.wait_until_judged()
+    assert run.installation.stop(last) == 0
+    run.prove()

@@ -1,0 +1,69 @@
+"""Processes as fault tests see them: children, whether they live, waiting until they are gone, pausing a whole tree."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LOOK_AGAIN_S = 0.05
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids of the direct children."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(word) for word in listed.stdout.split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_for_parts(worker: subprocess.Popen[bytes], *, patience_s: float = 60.0) -> list[int]:
+    """Wait until a worker runs its engine and its rollup; returns their process ids."""
+    deadline = time.monotonic() + patience_s
+    while len(children := children_of(worker.pid)) < 2:
+        assert worker.poll() is None, "the worker ended before it began"
+        assert time.monotonic() < deadline, "the worker does not start its parts"
+        time.sleep(_LOOK_AGAIN_S)
+    return children
+
+
+def wait_until_gone(pids: Iterable[int], *, patience_s: float = 10.0) -> None:
+    """Fail if one of these processes outlives its parent."""
+    watched, deadline = list(pids), time.monotonic() + patience_s
+    while any(alive(pid) for pid in watched):
+        assert time.monotonic() < deadline, "a killed worker left children behind"
+        time.sleep(_LOOK_AGAIN_S)
+
+
+@contextmanager
+def frozen(worker: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Stop a worker and its parts as a debugger or a hypervisor would (SIGSTOP), and let them go on afterwards."""
+    pids = [worker.pid, *wait_for_parts(worker)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+
+
+def memory_mib(worker: subprocess.Popen[bytes]) -> float:
+    """Resident memory of a worker and its parts."""
+    total_kib = 0
+    for pid in (worker.pid, *children_of(worker.pid)):
+        status = Path(f"/proc/{pid}/status").read_text()
+        total_kib += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    return total_kib / 1024
