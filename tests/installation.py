@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kafka import KafkaAdminClient
+from kafka.structs import OffsetAndMetadata
+
 from tests.services import REPOSITORY, KafkaBroker, RedisServer
 
 KEY = "a key for tests, of 32 bytes ...."
@@ -52,6 +55,7 @@ class Installation:
         self.out, self.state = folder / "out", folder / "state"
         self._partitions = str(partitions)
         self._workers: list[subprocess.Popen[bytes]] = []
+        self._started = 0
         names = "\n".join(f"  {role}: {prefix}{role}" for role in _TOPICS)
         (config / "topics.yaml").write_text(f"topics:\n{names}\n")
 
@@ -115,7 +119,8 @@ class Installation:
 
     def start_worker(self, **environment: str) -> subprocess.Popen[bytes]:
         """Start a worker; all get the same flags."""
-        log = (self.folder / f"worker-{len(self._workers)}.log").open("wb")
+        self._started += 1
+        log = (self.folder / f"worker-{self._started:03d}.log").open("wb")
         with log:
             worker = subprocess.Popen(
                 [WOOLWATCH, "worker", *self.endpoints(), *self.places()],
@@ -149,9 +154,29 @@ class Installation:
             assert not dead, self.logs()
         raise AssertionError(f"not judged in {PATIENCE_S} s: {report}\n{self.logs()}")
 
-    def logs(self) -> str:
+    def wait_until_more_is_judged(self) -> None:
+        """Wait until the tables account for more records than now; the identity must hold all the while."""
+        self.wait_until_judged(1 + sum(source["consumed"] for source in self.reconcile()["sources"]))
+
+    def expect_death(self, worker: subprocess.Popen[bytes], *, within_s: float = 60.0) -> None:
+        """Wait for a worker that ends by a fault of the test's own, not politely."""
+        assert worker.wait(within_s) != 0
+        self._workers.remove(worker)
+
+    def move_group_offsets(self, to: int) -> None:
+        """Commit this offset for every partition that the engine's group knows, behind its back."""
+        admin = KafkaAdminClient(bootstrap_servers=[self.kafka.bootstrap])
+        group = f"{self.namespace}-engine"
+        try:
+            known = admin.list_group_offsets({group: None})[group]
+            assert known, "the group has no offsets"
+            admin.alter_group_offsets(group, {tp: OffsetAndMetadata(to, "", -1) for tp in known})
+        finally:
+            admin.close()
+
+    def logs(self, *, characters: int = 3000) -> str:
         """The ends of the workers' logs."""
-        return "\n".join(path.read_text()[-3000:] for path in sorted(self.folder.glob("worker-*.log")))
+        return "\n".join(path.read_text()[-characters:] for path in sorted(self.folder.glob("worker-*.log")))
 
     def close(self) -> None:
         """End whatever still runs."""

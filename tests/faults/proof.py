@@ -106,9 +106,7 @@ class FaultRun:
         replayed = self.folder / "replayed"
         installation.replay(*self._recordings, out=replayed)
         for table in ("metrics/funnel", "metrics/dau"):
-            same_tables(
-                installation.out, replayed, table, columns="* exclude (users_suspect, users_clean)"
-            )
+            same_tables(installation.out, replayed, table, columns="* exclude (users_suspect, users_clean)")
         sent, got = (
             Counter(rows_of(out, "verdicts", "event_id, event, ts")) for out in (replayed, installation.out)
         )
