@@ -33,17 +33,15 @@ def _remember_sigterm(*_: object) -> None:
     _asked_to_stop = True
 
 
-async def run(app: BatchApp, finish: Callable[[], Awaitable[None]] | None = None) -> int:
+async def run(app: BatchApp, finish: Callable[[], Awaitable[None]]) -> int:
     """Run a Faust app until SIGTERM or until it breaks; returns the exit code.
 
-    ``finish`` is awaited between the signal and the stop, also when the signal came before the start: there may be
-    something to finish that an earlier process left.
+    ``finish`` is awaited between the signal and the stop, also when the signal came before the start: an earlier
+    process may have left something to finish.
     """
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     if _asked_to_stop:
-        if finish is None:
-            return 0
         stop.set()
     await app.start()
     stopping = asyncio.create_task(stop.wait())
@@ -52,8 +50,7 @@ async def run(app: BatchApp, finish: Callable[[], Awaitable[None]] | None = None
     if not stop.is_set():
         log.critical("the %s app stopped by itself: %r", app.conf.id, app.crash_reason)
         return FATAL_EXIT
-    if finish is not None:
-        await finish()
+    await finish()
     await app.stop()
     return 0
 
@@ -69,9 +66,10 @@ async def run_part(part: str, told: bytes) -> int:
     if part == "engine":
         from streams.engine import Engine
 
-        return await run(
-            Engine(order.settings, config, load_key(order.settings.key_file), partitions=order.partitions).app
+        engine = Engine(
+            order.settings, config, load_key(order.settings.key_file), partitions=order.partitions
         )
+        return await run(engine.app, engine.finish)
     from streams.rollup import RollupApp
 
     fingerprint = load_key(order.settings.key_file).fingerprint

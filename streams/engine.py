@@ -194,6 +194,19 @@ class Engine:
         positions |= {TP(name("sightings"), owner): seat.checkpointed for owner, seat in self._shards.items()}
         return positions
 
+    async def finish(self) -> None:
+        """Between the signal and the stop, while answers still come: end the turns in progress and checkpoint.
+
+        So the next start takes nothing again. What does not fit into the time does no harm, it is judged again.
+        """
+        for task in self._upkeep:
+            task.cancel()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await asyncio.gather(*(seat.close() for seat in self._judges.values()))
+        except TimeoutError:
+            log.warning("the last turns did not end within %.0f s and are left to the next owner", CLOSE_TIMEOUT_S)
+
     async def _leave(self) -> None:
         """Give up all seats: hand on what is judged, write a last checkpoint where the state is whole."""
         for task in self._upkeep:

@@ -329,9 +329,9 @@ class JudgeSeat:
         self.outputs.cancel()
 
     async def close(self) -> None:
-        """Hand what is judged to the sinks and write a last checkpoint if the state is whole."""
-        await self.checkpoint()
+        """End with the turn in progress, hand what is judged to the sinks, write a last checkpoint if the state is whole."""
         await self.order.close()
+        await self.checkpoint()
         await self.outputs.close()
 
 

@@ -60,7 +60,7 @@ class TurnOrder:
         self._held: dict[int, list[Any]] = {topic: [] for topic in positions}
         self._recorded = deque(recorded)
         self._moved = asyncio.Condition()
-        self._closed = False
+        self._closed = self._broken_off = False
 
     @property
     def recorded_left(self) -> int:
@@ -95,13 +95,13 @@ class TurnOrder:
     async def at_rest(self, look: Callable[[], Awaitable[None]]) -> bool:
         """Call ``look`` between two turns. False when a turn was broken off, so that the state is not whole."""
         async with self._moved:
-            if self._closed:
+            if self._broken_off:
                 return False
             await look()
             return True
 
     async def close(self) -> None:
-        """No turn begins any more; those who wait are let go."""
+        """No turn begins any more; the one in progress ends first, those who wait for theirs are let go."""
         self._closed = True
         async with self._moved:
             self._moved.notify_all()
@@ -126,7 +126,8 @@ class TurnOrder:
             try:
                 await take(Piece(topic, self.positions[topic], next_, records, turn))
             except BaseException:
-                self._closed = True  # the state stands in the middle of a turn: nobody may go on from it
+                # The state stands in the middle of a turn: nobody may go on from it.
+                self._closed = self._broken_off = True
                 self._moved.notify_all()
                 raise
             self.positions[topic] = next_
