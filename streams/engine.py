@@ -205,7 +205,9 @@ class Engine:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await asyncio.gather(*(seat.close() for seat in self._judges.values()))
         except TimeoutError:
-            log.warning("the last turns did not end within %.0f s and are left to the next owner", CLOSE_TIMEOUT_S)
+            log.warning(
+                "the last turns did not end within %.0f s and are left to the next owner", CLOSE_TIMEOUT_S
+            )
 
     async def _leave(self) -> None:
         """Give up all seats: hand on what is judged, write a last checkpoint where the state is whole."""
