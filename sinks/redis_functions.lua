@@ -14,8 +14,23 @@ local function whole(text)
   return number
 end
 
+-- Whether a reply says that somebody made a key of ours into something else; any other error ends the call.
+local function is_foreign(reply)
+  if type(reply) ~= 'table' or not reply.err then
+    return false
+  elseif string.sub(reply.err, 1, 9) ~= 'WRONGTYPE' then
+    error(reply)
+  end
+  return true
+end
+
+-- Epoch and position; a state that somebody overwrote is none.
 local function held(state)
-  local values = redis.call('HMGET', state, 'epoch', 'position')
+  local values = redis.pcall('HMGET', state, 'epoch', 'position')
+  if is_foreign(values) then
+    redis.call('DEL', state)
+    return -1, 0
+  end
   return tonumber(values[1] or -1), tonumber(values[2] or 0)
 end
 
@@ -64,6 +79,14 @@ local function take_over(keys, args)
   return {'taken', position}
 end
 
+-- Sets fields of a key that is ours, whatever somebody made of it.
+local function hset(key, ...)
+  if is_foreign(redis.pcall('HSET', key, ...)) then
+    redis.call('DEL', key)
+    redis.call('HSET', key, ...)
+  end
+end
+
 local KEYS_A_CALL = 1000 -- Lua can not spread many more over one call's arguments
 
 local function unlink(prefix, names)
@@ -88,19 +111,22 @@ local function judge_write(keys, args)
   end
   for i = 1, #users[1] do
     local key = args[4] .. 'user:' .. users[1][i]
-    redis.call('HSET', key, 'reasons', users[2][i], 'score', users[3][i], 'level', users[4][i],
+    hset(key, 'reasons', users[2][i], 'score', users[3][i], 'level', users[4][i],
       'event', users[5][i], 'event_id', users[6][i], 'ts', users[7][i], 'campaign', users[8][i],
       'config_hash', users[9][i])
     redis.call('PEXPIRE', key, ttl_ms)
   end
   for i = 1, #devices[1] do
     local key = args[4] .. 'device:' .. devices[1][i]
-    redis.call('HSET', key, args[6], devices[2][i])
+    hset(key, args[6], devices[2][i])
     redis.call('PEXPIRE', key, ttl_ms)
   end
   unlink(args[4] .. 'user:', clear_users)
   for i = 1, #clear_devices do
-    redis.call('HDEL', args[4] .. 'device:' .. clear_devices[i], args[6])
+    local key = args[4] .. 'device:' .. clear_devices[i]
+    if is_foreign(redis.pcall('HDEL', key, args[6])) then
+      redis.call('DEL', key)
+    end
   end
   if to > from then
     redis.call('HSET', keys[1], 'position', args[3])
@@ -117,12 +143,22 @@ local function metric_write(keys, args)
   if answer ~= 'write' then
     return {answer, position}
   end
+  local lost_some = false
   for i = 1, #rows[1] do
+    local reply
     if rows[3][i] == '' then
-      redis.call('HDEL', rows[1][i], rows[2][i])
+      reply = redis.pcall('HDEL', rows[1][i], rows[2][i])
     else
-      redis.call('HSET', rows[1][i], rows[2][i], rows[3][i])
+      reply = redis.pcall('HSET', rows[1][i], rows[2][i], rows[3][i])
     end
+    if is_foreign(reply) then
+      redis.call('DEL', rows[1][i])
+      lost_some = true
+    end
+  end
+  if lost_some then -- their other fields are gone, so all must be written again
+    redis.call('DEL', keys[1])
+    return {'forgot', 0}
   end
   if to > from then
     redis.call('HSET', keys[1], 'position', args[3])

@@ -329,7 +329,7 @@ class JudgeSeat:
         self.outputs.cancel()
 
     async def close(self) -> None:
-        """End with the turn in progress, hand what is judged to the sinks, write a last checkpoint if the state is whole."""
+        """End the turn in progress, hand what is judged to the sinks; write a last checkpoint if the state is whole."""
         await self.order.close()
         await self.checkpoint()
         await self.outputs.close()

@@ -219,17 +219,22 @@ class RollupApp:
             await patiently("the metric tables", partial(asyncio.to_thread, replace))
 
     async def _show_in_redis(self, partition: int, owned: _Owned, position: int, change: _Change) -> None:
-        if owned.written >= 0:
+        shown, gone = change.shown, change.gone
+        if owned.written < 0:
+            shown, gone = await self._take_over_redis(partition, owned, position), {}
+        while True:
+            write = partial(self._redis.write, partition, position, shown, gone=gone)
             try:
-                await patiently(
-                    "Redis", lambda: self._redis.write(partition, position, change.shown, gone=change.gone)
-                )
+                await patiently("Redis", write)
                 return
             except ForgottenError as error:
                 log.error("%s; all numbers are shown anew", error)
-        everything = {name: owned.merged.table(name) for name in _IN_REDIS}
-        await patiently("Redis", lambda: self._redis.take_over(partition, epoch=position))
-        await patiently("Redis", lambda: self._redis.write(partition, position, everything))
+                shown, gone = await self._take_over_redis(partition, owned, position), {}
+
+    async def _take_over_redis(self, partition: int, owned: _Owned, position: int) -> dict[str, Any]:
+        """Become the one who shows a partition's numbers; returns all that must be shown."""
+        await patiently("Redis", partial(self._redis.take_over, partition, epoch=position))
+        return {name: owned.merged.table(name) for name in _IN_REDIS}
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         await self._leave()

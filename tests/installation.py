@@ -15,6 +15,7 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka.structs import OffsetAndMetadata
 
+from streams.topics import open_topics
 from tests.services import REPOSITORY, KafkaBroker, RedisServer
 
 KEY = "a key for tests, of 32 bytes ...."
@@ -50,7 +51,7 @@ class Installation:
         *,
         partitions: int,
     ) -> None:
-        self.folder, self.kafka, self.redis = folder, kafka, redis
+        self.folder, self.kafka, self.redis, self._prefix = folder, kafka, redis, prefix
         self.config, self.namespace = config, prefix.rstrip("-")
         self.out, self.state = folder / "out", folder / "state"
         self._partitions = str(partitions)
@@ -173,6 +174,15 @@ class Installation:
             admin.alter_group_offsets(group, {tp: OffsetAndMetadata(to, "", -1) for tp in known})
         finally:
             admin.close()
+
+    def published(self) -> int:
+        """Records that the event topics hold."""
+        with open_topics(self.kafka.bootstrap, wait_s=5) as topics:
+            return sum(
+                end
+                for role in ("clicks", "participations")
+                for end in topics.end_offsets(f"{self._prefix}{role}").values()
+            )
 
     def logs(self, *, characters: int = 3000) -> str:
         """The ends of the workers' logs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from tests.services import KafkaBroker, RedisServer
 
 _FUNNEL_WITHIN_MS = 24 * 3_600_000
 _PATIENCE_S = 300.0
+_LOOK_AGAIN_S = 0.2
 
 
 class FaultRun:
@@ -80,6 +82,14 @@ class FaultRun:
         self._recordings.append(write_recording(recording, list(lines)))
         self._sent += len(lines)
         return recording
+
+    def wait_until_more_is_sent(self, records: int) -> None:
+        """Wait until the event topics hold so many records more than now."""
+        goal = self.installation.published() + records
+        deadline_s = time.monotonic() + _PATIENCE_S
+        while self.installation.published() < goal:
+            assert time.monotonic() < deadline_s, "nothing is sent any more"
+            time.sleep(_LOOK_AGAIN_S)
 
     def wait_until_judged(self) -> dict[str, Any]:
         """Wait until the tables account for all that was sent; reconcile must agree all the while."""

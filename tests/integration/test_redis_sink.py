@@ -359,32 +359,47 @@ def test_nothing_of_a_person_is_in_redis(redis_server: RedisServer) -> None:
     run(redis_server, use)
 
 
-@pytest.mark.parametrize("refusal", ["WRONGTYPE", "maxmemory"])
-def test_what_redis_refuses_is_tried_again_and_not_dropped(
-    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, refusal: str
-) -> None:
+def test_what_somebody_made_of_our_keys_is_replaced(redis_server: RedisServer) -> None:
     made = [made_turn(number) for number in range(4)]
-    victim = f"{{woolwatch}}:verdict:user:{made[0].verdicts[0]['user']}"
 
     async def use(client: Redis) -> None:
         sink = sink_on(client)
         await sink.take_over(epoch=1)
-        if refusal == "maxmemory":
-            await client.config_set("maxmemory", "1")
-        else:
-            await client.set(victim, "not a hash")
+        for kind in ("user", "device"):
+            for verdict in made[0].verdicts:
+                await client.set(f"{{woolwatch}}:verdict:{kind}:{verdict[kind]}", "not a hash")
+        assert await sink.write(turns_of(made[:2])) == 2
+        async for state in client.scan_iter("{woolwatch}:judge:*"):
+            await client.set(state, "not a hash")
+        with pytest.raises(ForgottenError):
+            await sink.write(turns_of(made))
+        await sink.take_over(epoch=1)
+        assert await sink.write(turns_of(made)) == 4
+        await assert_last_verdicts(client, made)
+
+    run(redis_server, use)
+
+
+def test_what_redis_refuses_is_tried_again_and_not_dropped(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = [made_turn(number) for number in range(4)]
+
+    async def use(client: Redis) -> None:
+        sink = sink_on(client)
+        await sink.take_over(epoch=1)
+        await client.config_set("maxmemory", "1")
 
         async def cure(_: float) -> None:
             assert await sink.position() == 0
             await client.config_set("maxmemory", "0")
-            await client.delete(victim)
 
         assert await patiently("redis", lambda: sink.write(turns_of(made)), sleep=cure) == 4
         await assert_last_verdicts(client, made)
 
     run(redis_server, use)
     assert "Redis refuses: " in caplog.text
-    assert refusal in caplog.text
+    assert "maxmemory" in caplog.text
 
 
 @pytest.mark.faults

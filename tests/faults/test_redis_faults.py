@@ -1,0 +1,115 @@
+"""Redis away, empty, full, older or wrong: the stream waits or mends it, and Redis ends equal to the tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from tests.faults.conftest import MakeRun
+from tests.faults.processes import memory_mib
+from tests.faults.proof import FaultRun
+from tests.made_events import made_events
+from tests.services import KafkaBroker, RedisServer
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(600)]
+
+Fault = Callable[[FaultRun, RedisServer], None]
+
+
+def _restarted_empty(run: FaultRun, server: RedisServer) -> None:
+    with server.down(kill=True):
+        pass
+
+
+def _flushed(run: FaultRun, server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+
+
+def _scripts_gone(run: FaultRun, server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.function_flush()
+
+
+def _out_of_memory(run: FaultRun, server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", "1mb")
+        run.wait_until_more_is_sent(1_500)
+        client.config_set("maxmemory", "0")
+
+
+def _wrong_type(run: FaultRun, server: RedisServer) -> None:
+    """Somebody overwrites what is there with strings, but for the note of whose it is."""
+    with redis.Redis.from_url(server.url) as client:
+        for key in client.scan_iter(count=1000):
+            if not key.endswith(b"}:key"):
+                client.set(key, "overwritten by somebody")
+
+
+def _failed_over_to_an_older_replica(run: FaultRun, server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.save()
+        run.wait_until_more_is_sent(1_500)
+    with server.down(kill=True):
+        pass  # it comes back with what it had saved
+
+
+def _slow(run: FaultRun, server: RedisServer) -> None:
+    """Nothing is answered for half a second, ten times."""
+    with redis.Redis.from_url(server.url) as client:
+        for _ in range(10):
+            client.client_pause(500)
+            run.wait_until_more_is_sent(100)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        _flushed,
+        _wrong_type,
+        _out_of_memory,
+        pytest.param(_restarted_empty, marks=pytest.mark.thorough),
+        pytest.param(_scripts_gone, marks=pytest.mark.thorough),
+        pytest.param(_failed_over_to_an_older_replica, marks=pytest.mark.thorough),
+        pytest.param(_slow, marks=pytest.mark.thorough),
+    ],
+)
+def test_redis_ends_equal_to_the_tables(
+    make_run: MakeRun, kafka: KafkaBroker, own_redis: RedisServer, fault: Fault
+) -> None:
+    run = make_run(kafka, own_redis)
+    worker = run.installation.start_worker()
+    run.send(made_events(2_000, seed=21))
+    run.wait_until_judged()
+    with run.sending(made_events(6_000, seed=22), rate=600):
+        run.wait_until_more_is_sent(600)
+        fault(run, own_redis)
+    run.wait_until_judged()
+    assert run.installation.stop(worker) == 0
+    run.prove()
+
+
+@pytest.mark.thorough
+def test_redis_down_for_five_minutes_is_waited_for_with_flat_memory(
+    make_run: MakeRun, kafka: KafkaBroker, own_redis: RedisServer
+) -> None:
+    run = make_run(kafka, own_redis)
+    worker = run.installation.start_worker()
+    run.send(made_events(2_000, seed=31))
+    run.wait_until_judged()
+    with run.sending(made_events(300_000, seed=32), rate=1_000):
+        with own_redis.down(kill=True):
+            deadline_s = time.monotonic() + 300
+            samples = []
+            while time.monotonic() < deadline_s:
+                assert worker.poll() is None, run.installation.logs()
+                samples.append(memory_mib(worker))
+                time.sleep(5)
+        early, late = max(samples[: len(samples) // 2]), max(samples[len(samples) // 2 :])
+        assert late < 1.3 * early + 50, samples
+    run.wait_until_judged()
+    assert run.installation.stop(worker) == 0
+    run.prove()
