@@ -365,14 +365,12 @@ def test_what_somebody_made_of_our_keys_is_replaced(redis_server: RedisServer) -
     async def use(client: Redis) -> None:
         sink = sink_on(client)
         await sink.take_over(epoch=1)
-        for kind in ("user", "device"):
-            for verdict in made[0].verdicts:
-                await client.set(f"{{woolwatch}}:verdict:{kind}:{verdict[kind]}", "not a hash")
-        assert await sink.write(turns_of(made[:2])) == 2
-        async for state in client.scan_iter("{woolwatch}:judge:*"):
-            await client.set(state, "not a hash")
+        assert await sink.write(turns_of(made[:3])) == 3
+        for kind in ("verdict", "judge"):
+            async for key in client.scan_iter(f"{{woolwatch}}:{kind}:*"):
+                await client.set(key, "not a hash")
         with pytest.raises(ForgottenError):
-            await sink.write(turns_of(made))
+            await sink.write(turns_of(made[3:]))
         await sink.take_over(epoch=1)
         assert await sink.write(turns_of(made)) == 4
         await assert_last_verdicts(client, made)
