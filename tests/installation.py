@@ -15,6 +15,7 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka.structs import OffsetAndMetadata
 
+from streams.brokers import Brokers
 from streams.topics import open_topics
 from tests.services import REPOSITORY, KafkaBroker, RedisServer
 
@@ -177,7 +178,7 @@ class Installation:
 
     def published(self) -> int:
         """Records that the event topics hold."""
-        with open_topics(self.kafka.bootstrap, wait_s=5) as topics:
+        with open_topics(Brokers(self.kafka.bootstrap), wait_s=5) as topics:
             return sum(
                 end
                 for role in ("clicks", "participations")
