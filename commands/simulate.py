@@ -33,7 +33,7 @@ from schemas.durations import parse_duration
 @click.option(
     "--break",
     "broken",
-    help="A step that fails in one channel for a while: 'channel=ads, step=participate, from=26h, for=1h'.",
+    help="A step that fails in one channel for a while: 'channel=ads, step=participate, from=44h, for=2h'.",
 )
 def simulate(out: Path, events: int, seed: int, start: str, duration: str, broken: str | None) -> None:
     """Make up a campaign: honest people, crowds that look suspicious, and wool parties of six kinds.

@@ -8,7 +8,7 @@ from schemas.durations import parse_duration
 from schemas.errors import ConfigError
 
 _KEYS = ("channel", "step", "from", "for")
-_EXAMPLE = "channel=ads, step=participate, from=26h, for=1h"
+_EXAMPLE = "channel=ads, step=participate, from=44h, for=2h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Break:
 
 
 def parse_break(text: str, *, start_ms: int, channels: tuple[str, ...], steps: tuple[str, ...]) -> Break:
-    """Read ``channel=ads, step=participate, from=26h, for=1h``; ``from`` counts from the campaign's start.
+    """Read ``channel=ads, step=participate, from=44h, for=2h``; ``from`` counts from the campaign's start.
 
     Parameters
     ----------

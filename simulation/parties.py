@@ -160,8 +160,9 @@ def _equip_farm(accounts: _Accounts) -> None:
     """A rack of phones in one room: six to twelve accounts on each, a few lines out, the same spot on the map."""
     draws, who, bold = accounts.draws, accounts.who, accounts.bold
     a_device = accounts.own("accounts_a_device", 6, 12)
-    phones = accounts.nth("device", max(2, accounts.party.accounts // a_device))
-    who["device"] = np.where(bold, draws.bits("farm_device", phones), who["device"])
+    phone = accounts.ranks % max(2, accounts.party.accounts // a_device)
+    rack = accounts.which * _MOST_ACCOUNTS + phone
+    who["device"] = np.where(bold, draws.bits("farm_device", rack), who["device"])
     line = places.network(draws, "farm_network", accounts.which) + places.host(
         draws, "farm_line", accounts.nth("line", 6)
     )
