@@ -13,15 +13,7 @@ __all__ = ["TP", "Batch", "Record"]
 
 
 class Record(Protocol):
-    """What a record of aiokafka shows."""
-
-    @property
-    def topic(self) -> str:
-        """The topic's name."""
-
-    @property
-    def partition(self) -> int:
-        """The partition's number."""
+    """What a record shows, parsed or wrapped by the client."""
 
     @property
     def offset(self) -> int:

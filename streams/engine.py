@@ -44,9 +44,9 @@ CHECKPOINT_SHARE = 0.1
 """At most this share of the time goes into checkpoints, so a large state is written less often."""
 CLOSE_TIMEOUT_S = 20.0
 REVOKE_TIMEOUT_S = 4.0
-MAX_RECORDS = 20_000
+MAX_RECORDS = 100_000
 FETCH_BYTES = 4 * 1024 * 1024
-"""Large turns cost less an event; 20,000 events are half a second of judging, and at a low rate a turn is small."""
+"""What the broker sends of a partition at once makes the turns; large ones cost less an event."""
 RESEND_S = 0.5
 
 

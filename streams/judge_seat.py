@@ -39,6 +39,8 @@ from streams.turns import new_claim, recorded_turns
 
 log = logging.getLogger(__name__)
 
+MOST_RECORDS = 20_000
+"""Of a turn: about half a second of judging, for which a leaving partition waits."""
 _IN_THREAD_ROWS = 256
 """Turns of at least so many rows are computed in a thread, so that the event loop goes on."""
 
@@ -176,7 +178,7 @@ class JudgeSeat:
         """So many that no record of the next turn is too large for its topic."""
         config = self._context.config
         plan = self._judge.plan if config.hash == self._judge.config_hash else make_plan(config)
-        return plan.most_events(MAX_MESSAGE_BYTES)
+        return min(MOST_RECORDS, plan.most_events(MAX_MESSAGE_BYTES))
 
     def _switch_to(self, config: Config) -> None:
         """Go on under another config: what is defined alike keeps its state, what is new starts empty."""
