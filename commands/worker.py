@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 @OUT
 @STATE
 @KEY_FILE
+@setting("--http")
 @setting("--from", "start")
 def worker(config_folder: Path | None, **options: Any) -> None:
     """Judge events from Kafka until SIGTERM or Ctrl-C. Start as many as you like, with the same flags.

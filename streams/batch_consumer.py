@@ -114,6 +114,17 @@ class BatchConsumer(driver.Consumer):
         """Return the offset up to which everything is durable; None for a partition that is not owned."""
         return self._durable.get(tp)
 
+    def durable_positions(self) -> Mapping[TP, int]:
+        """Return a copy of the durable positions of all owned partitions."""
+        return self._durable.items()
+
+    def is_behind(self, tp: TP) -> bool:
+        """Whether a partition has input that is not durable; a trailing transaction marker is none."""
+        durable, standing = self._durable.get(tp), self.standing(tp)
+        if durable is None or standing is None:
+            return False
+        return self._handed_on[tp] > durable or not standing.caught_up
+
     def mark_durable(self, tp: TP, start: int, next: int, generation: int) -> bool:
         """Note that every sink has [start, next); the offset is committed within the commit interval.
 

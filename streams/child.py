@@ -17,6 +17,7 @@ from streams.kernel_cache import use_kernel_cache
 from streams.parentage import die_with_parent
 
 if TYPE_CHECKING:
+    from streams.meters import Pulse
     from streams.transport import BatchApp
 
 log = logging.getLogger(__name__)
@@ -33,17 +34,20 @@ def _remember_sigterm(*_: object) -> None:
     _asked_to_stop = True
 
 
-async def run(app: BatchApp, finish: Callable[[], Awaitable[None]]) -> int:
+async def run(app: BatchApp, pulse: Callable[[], Pulse], finish: Callable[[], Awaitable[None]]) -> int:
     """Run a Faust app until SIGTERM or until it breaks; returns the exit code.
 
-    ``finish`` is awaited between the signal and the stop, also when the signal came before the start: an earlier
+    ``pulse`` is told to the parent once a second. ``finish`` is awaited between the signal and the stop, also when the signal came before the start: an earlier
     process may have left something to finish.
     """
+    from streams.pulse import beat
+
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     if _asked_to_stop:
         stop.set()
     await app.start()
+    beating = asyncio.create_task(beat(pulse))
     stopping = asyncio.create_task(stop.wait())
     broken = asyncio.create_task(app.wait_until_stopped())
     await asyncio.wait([stopping, broken], return_when=asyncio.FIRST_COMPLETED)
@@ -52,6 +56,7 @@ async def run(app: BatchApp, finish: Callable[[], Awaitable[None]]) -> int:
         return FATAL_EXIT
     await finish()
     await app.stop()
+    beating.cancel()
     return 0
 
 
@@ -69,12 +74,12 @@ async def run_part(part: str, told: bytes) -> int:
         engine = Engine(
             order.settings, config, load_key(order.settings.key_file), partitions=order.partitions
         )
-        return await run(engine.app, engine.finish)
+        return await run(engine.app, engine.pulse, engine.finish)
     from streams.rollup import RollupApp
 
     fingerprint = load_key(order.settings.key_file).fingerprint
     rollup = RollupApp(order.settings, config, partitions=order.partitions, key_fingerprint=fingerprint)
-    return await run(rollup.app, rollup.finish)
+    return await run(rollup.app, rollup.pulse, rollup.finish)
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from schemas.errors import StateError
 from schemas.keys import KeyRing
 from streams.checkpoints import sync_folder
 from streams.fatal import exit_code_of, stop_process
+from streams.meters import Meters
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Context:
     configs: ConfigStore
     send: Send
     redis: Any
+    meters: Meters = field(default_factory=Meters)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def start(self, work: Any, name: str) -> asyncio.Task[None]:

@@ -22,6 +22,8 @@ from schemas.sightings import decode_answers
 from streams.context import ConfigStore, Context
 from streams.judge_seat import JudgeSeat
 from streams.log_reader import LogReader
+from streams.meters import Pulse, Sample
+from streams.pulse import Watchdog, measure
 from streams.security import kafka_brokers, redis_client
 from streams.settings import Settings
 from streams.shard_seat import ShardSeat
@@ -66,6 +68,7 @@ class Engine:
         self._judges: dict[int, JudgeSeat] = {}
         self._shards: dict[int, ShardSeat] = {}
         self._upkeep: list[asyncio.Task[None]] = []
+        self._watchdog, self._pause_s = Watchdog(), CHECKPOINT_INTERVAL_S
         self._reader = LogReader(settings, lambda: consumer_of(self.app))
         configs = ConfigStore(settings.state_folder)
         configs.keep(config)
@@ -126,6 +129,7 @@ class Engine:
     async def start_positions(self, tps: Collection[TP]) -> Mapping[TP, int]:
         """Take the seats of all assigned partitions and say from where each topic is read."""
         await self._leave()
+        self._context.meters.count("rebalances_total")
         owned = sorted({tp.partition for tp in tps})
         shards = {p: ShardSeat(p, self._context, self._reader) for p in owned}
         judges = {p: JudgeSeat(p, self._context, self._reader) for p in owned}
@@ -172,7 +176,8 @@ class Engine:
     async def _checkpoint_loop(self) -> None:
         took_s = 0.0
         while True:
-            await asyncio.sleep(max(CHECKPOINT_INTERVAL_S, took_s * (1 / CHECKPOINT_SHARE - 1)))
+            self._pause_s = max(CHECKPOINT_INTERVAL_S, took_s * (1 / CHECKPOINT_SHARE - 1))
+            await asyncio.sleep(self._pause_s)
             began_s = time.monotonic()
             await self._checkpoint_all()
             took_s = time.monotonic() - began_s
@@ -233,6 +238,21 @@ class Engine:
                 await self._leave()
         except TimeoutError:
             log.warning("leaving took longer than %.0f s: the next owner judges the rest again", seconds)
+
+    def pulse(self) -> Pulse:
+        """How the engine fares."""
+        samples = list(self._context.meters.samples())
+        samples += [sample for judge in self._judges.values() for sample in judge.samples()]
+        samples += [sample for shard in self._shards.values() for sample in shard.samples()]
+        entities = sum(shard.nbytes for shard in self._shards.values())
+        samples.append(Sample("memory_bytes", ("entities",), entities))
+        return measure(
+            consumer_of(self.app),
+            samples,
+            watched=[self._settings.topic(role) for role in (*TOPICS, "sightings")],
+            watchdog=self._watchdog,
+            pause_s=self._pause_s,
+        )
 
     # -- the way out ---------------------------------------------------------------------------------------------
 

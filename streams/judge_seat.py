@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.dedupe import NEVER
 from detectors.inquiry import Inquiry, sightings_of
 from detectors.judge import Judge
 from detectors.plan import make_plan
@@ -32,6 +34,7 @@ from streams.config_change import starting_empty
 from streams.context import Context
 from streams.installation import MAX_MESSAGE_BYTES
 from streams.log_reader import LogReader
+from streams.meters import Sample
 from streams.outputs import Outputs
 from streams.placement import Placement
 from streams.turn_order import Piece, TurnOrder
@@ -54,6 +57,7 @@ class JudgeSeat:
         self.partition, self._context, self._reader = partition, context, reader
         self._store = CheckpointStore(context.settings.state_folder, f"judge-{partition:04d}")
         self._claim = new_claim()
+        self._checkpointed_s = time.monotonic()
         self._placement = Placement(partition, context.partitions)
         self.outputs = Outputs(partition, context)
 
@@ -221,6 +225,7 @@ class JudgeSeat:
         answers = await self.desk.wait(inquiry.turn, set(inquiry.questions))
         verdicts = await _compute(len(piece.records), lambda: self._judge_and_count(inquiry, answers))
         self.desk.done(inquiry.turn)
+        self._context.meters.count_turn(TOPICS[piece.topic], self.partition, verdicts)
         self.outputs.put(verdicts)
 
     def _decode(self, piece: Piece) -> EventBatch:
@@ -298,7 +303,10 @@ class JudgeSeat:
             if self._judge.turn > self.outputs.checkpointed:
                 taken.append(await asyncio.to_thread(self._snapshot))
 
-        await self.order.at_rest(look)
+        looked_s = time.monotonic()
+        whole = await self.order.at_rest(look)
+        if whole and not taken:
+            self._checkpointed_s = looked_s
         for checkpoint in taken:
             try:
                 await self.outputs.reach(checkpoint.position)
@@ -308,6 +316,7 @@ class JudgeSeat:
             await asyncio.to_thread(self._store.save, checkpoint)
             self.outputs.checkpointed = checkpoint.position
             self._durable = checkpoint.meta
+            self._checkpointed_s = looked_s
 
     def _snapshot(self) -> Checkpoint:
         positions = {topic: self.order.positions[number] for number, topic in enumerate(TOPICS)}
@@ -321,6 +330,17 @@ class JudgeSeat:
         )
         state = {**_under("judge", self._judge.snapshot()), **_under("metrics", self._metrics.snapshot())}
         return Checkpoint(self._judge.turn, meta, state)
+
+    def samples(self) -> list[Sample]:
+        """What this seat can be watched by."""
+        place = str(self.partition)
+        found = [
+            Sample("waiting_rows", (place,), self.outputs.waiting_rows),
+            Sample("checkpoint_age_seconds", ("judge", place), time.monotonic() - self._checkpointed_s),
+        ]
+        if self._judge.watermark_ms > NEVER:
+            found.append(Sample("watermark_seconds", (place,), self._judge.watermark_ms / 1000))
+        return found
 
     def abandon(self) -> None:
         """Let go of the answers that cannot come any more; the turn that waits for them is taken again later."""

@@ -116,6 +116,11 @@ class Outputs:
         if verdicts.turn >= self._redis_turn:
             self._for_redis.append(verdicts)
 
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that the tables do not have yet."""
+        return self._waiting_rows
+
     async def room(self) -> None:
         """Wait while too much waits for the sinks."""
         async with self._moved:
@@ -172,6 +177,7 @@ class Outputs:
             for key, value in dead_letters(verdicts.batch, self._seal)
             if key not in self._sent_letters
         ]
+        self._context.meters.count("dead_letters_total", str(self._partition), by=len(sent))
         for ack in sent:
             self.letters_position = max(self.letters_position, await ack + 1)
         fault_point("dead_letters.sent")

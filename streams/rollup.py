@@ -31,7 +31,9 @@ from sinks.redis_functions import ForgottenError
 from streams.alert_outbox import AlertOutbox
 from streams.block_table import BlockTable
 from streams.fatal import exit_code_of, stop_process
+from streams.meters import Meters, Pulse
 from streams.outputs import rollup_partition
+from streams.pulse import Watchdog, measure
 from streams.security import kafka_brokers, redis_client
 from streams.settings import Settings
 from streams.transport import TP, Batch, BatchApp, batch_agent, consumer_of, make_app, mark_up_to
@@ -109,6 +111,7 @@ class RollupApp:
         self._topic = settings.topic("partials")
         self._owned: dict[int, _Owned] = {}
         self._lock = asyncio.Lock()
+        self._meters, self._watchdog = Meters(), Watchdog()
         self._files = MetricFiles(settings.out_folder)
         self._redis = MetricRedis(
             redis_client(settings), key_fingerprint=key_fingerprint, namespace=settings.namespace
@@ -158,6 +161,16 @@ class RollupApp:
                 merged.put(block)
         owned = self._owned[batch.partition] = _Owned(merged, batch.start)
         return owned
+
+    def pulse(self) -> Pulse:
+        """How the rollup fares."""
+        return measure(
+            consumer_of(self.app),
+            self._meters.samples(),
+            watched=[self._topic],
+            watchdog=self._watchdog,
+            pause_s=FLUSH_INTERVAL_S,
+        )
 
     # -- showing -------------------------------------------------------------------------------------------------
 
@@ -237,6 +250,7 @@ class RollupApp:
         return {name: owned.merged.table(name) for name in _IN_REDIS}
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        self._meters.count("rebalances_total")
         await self._leave()
 
     async def _on_shutdown(self, *_: Any, **__: Any) -> None:

@@ -32,6 +32,7 @@ START_EXPECTED = (
     "earliest, latest, a date (2026-01-31, in UTC), a time with its zone (2026-01-31T08:00:00+08:00) or epoch "
     "milliseconds"
 )
+_LAST_PORT = 65_535
 _SECRET_CAP = 64 * 1024
 
 
@@ -99,6 +100,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="prefix of Redis keys and groups: two installations on one Kafka or Redis differ here"
         ),
     ] = "woolwatch"
+    http: Annotated[
+        str | None,
+        Meta(
+            description="host:port on which a worker serves /metrics, /healthz and /readyz; port 0 is any free one. "
+            "Without it, it serves nothing"
+        ),
+    ] = None
     start: Annotated[
         str,
         Meta(
@@ -165,6 +173,25 @@ def local_folder(uri: str, flag: str) -> Path:
 def from_environment(name: str) -> str | None:
     """The value of ``WOOLWATCH_<NAME>``; None when it is not set or empty."""
     return os.environ.get(ENVIRONMENT_PREFIX + name.upper()) or None
+
+
+def http_address(text: str) -> tuple[str, int]:
+    """Host and port to listen on.
+
+    Examples
+    --------
+    >>> http_address("127.0.0.1:0"), http_address("[::1]:9100")
+    (('127.0.0.1', 0), ('::1', 9100))
+
+    Raises
+    ------
+    ConfigError
+        It is no ``host:port``.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > _LAST_PORT:
+        raise ConfigError(file="--http", path="$", found=text[:60], expected="host:port, such as 127.0.0.1:0")
+    return host.strip("[]"), int(port)
 
 
 def parse_start(text: str) -> str:

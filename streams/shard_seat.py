@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 from detectors.shard import Shard
@@ -19,6 +20,7 @@ from streams.batches import Batch
 from streams.checkpoints import Checkpoint, CheckpointStore
 from streams.context import Context
 from streams.log_reader import LogReader
+from streams.meters import Sample
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class ShardSeat:
         )
         self._lock = asyncio.Lock()
         self.checkpointed = -1
+        self._checkpointed_s = time.monotonic()
 
     async def open(self) -> None:
         """Load the newest checkpoint; without one the log is read from its beginning.
@@ -77,9 +80,26 @@ class ShardSeat:
     async def checkpoint(self) -> None:
         """Write the state as it stands between two batches, unless it is written already."""
         async with self._lock:
+            looked_s = time.monotonic()
             if self.position <= self.checkpointed:
+                self._checkpointed_s = looked_s
                 return
             state: Any = await asyncio.to_thread(self._shard.snapshot)
             checkpoint = Checkpoint(self.position, {"key": self._context.ring.fingerprint}, state)
         await asyncio.to_thread(self._store.save, checkpoint)
         self.checkpointed = checkpoint.position
+        self._checkpointed_s = looked_s
+
+    def samples(self) -> list[Sample]:
+        """What this seat can be watched by."""
+        place = str(self.owner)
+        return [
+            Sample("keys", (place,), self._shard.keys),
+            Sample("evictions_total", (place,), self._shard.evicted),
+            Sample("checkpoint_age_seconds", ("shard", place), time.monotonic() - self._checkpointed_s),
+        ]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the entities."""
+        return self._shard.nbytes

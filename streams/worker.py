@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 
 import msgspec
 
@@ -21,10 +22,13 @@ from streams.installation import ensure_event_topics, ensure_internal_topics
 from streams.rollup import changelog_name
 from streams.security import kafka_brokers
 from streams.settings import Settings
+from streams.status_server import serving
 from streams.topics import open_topics
+from streams.vitals import PULSE_CAP, Vitals
 
 log = logging.getLogger(__name__)
 
+PARTS = ("engine", "rollup")
 ENGINE_STOP_S = 40.0
 ROLLUP_STOP_S = 45.0
 
@@ -106,8 +110,20 @@ async def run_worker(settings: Settings, config: Config, *, partitions: int) -> 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    told = join_order(Order(settings, partitions), config)
-    engine, rollup = [await _start(part, told) for part in ("engine", "rollup")]
+    vitals = Vitals(PARTS)
+    async with AsyncExitStack() as around:
+        if settings.http is not None:
+            await around.enter_async_context(serving(settings.http, settings.state_folder, vitals))
+        return await _run_children(join_order(Order(settings, partitions), config), vitals, stop)
+
+
+async def _run_children(told: bytes, vitals: Vitals, stop: asyncio.Event) -> int:
+    engine, rollup = [await _start(part, told) for part in PARTS]
+    heard = [
+        asyncio.create_task(vitals.listen(part, child.stdout))
+        for part, child in zip(PARTS, (engine, rollup), strict=True)
+        if child.stdout is not None
+    ]
     ended = [asyncio.create_task(child.wait()) for child in (engine, rollup)]
     asked = asyncio.create_task(stop.wait())
     await asyncio.wait([*ended, asked], return_when=asyncio.FIRST_COMPLETED)
@@ -115,7 +131,8 @@ async def run_worker(settings: Settings, config: Config, *, partitions: int) -> 
         which = "engine" if ended[0].done() else "rollup"
         log.error("the %s ended by itself, the worker stops", which)
     codes = [await _stop(engine, ENGINE_STOP_S), await _stop(rollup, ROLLUP_STOP_S)]
-    asked.cancel()
+    for task in (asked, *heard):
+        task.cancel()
     return next((code for code in codes if code), 0) if stop.is_set() else max(3, *codes)
 
 
@@ -127,6 +144,8 @@ async def _start(part: str, told: bytes) -> asyncio.subprocess.Process:
         part,
         str(os.getpid()),
         stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=PULSE_CAP,
         # A group of its own: Ctrl-C reaches the parent alone, which stops the children in order.
         start_new_session=True,
     )

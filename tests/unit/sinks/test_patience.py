@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from schemas.errors import FencedError, UnreachableError
-from sinks.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S, patiently
+from sinks.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S, away, patiently
 
 
 class Time:
@@ -82,3 +82,20 @@ def test_no_patience_is_one_try() -> None:
 def test_what_trying_again_does_not_cure_is_raised(error: Exception) -> None:
     with pytest.raises(type(error)):
         run(failing(1, error), Time())
+
+
+def test_who_is_waited_for_can_be_asked() -> None:
+    seen: list[dict[str, float]] = []
+    answers = [UnreachableError("away"), UnreachableError("away"), None]
+
+    async def attempt() -> None:
+        seen.append(away())
+        if (error := answers.pop(0)) is not None:
+            raise error
+
+    async def at_once(_: float) -> None:
+        """Wait for nothing."""
+
+    asyncio.run(patiently("Redis", attempt, sleep=at_once))
+    assert [list(there) for there in seen] == [[], ["Redis"], ["Redis"]]
+    assert away() == {}
