@@ -37,7 +37,8 @@ def _remember_sigterm(*_: object) -> None:
 async def run(app: BatchApp, pulse: Callable[[], Pulse], finish: Callable[[], Awaitable[None]]) -> int:
     """Run a Faust app until SIGTERM or until it breaks; returns the exit code.
 
-    ``pulse`` is told to the parent once a second. ``finish`` is awaited between the signal and the stop, also when the signal came before the start: an earlier
+    ``pulse`` is told to the parent once a second.
+    ``finish`` is awaited between the signal and the stop, also when the signal came before the start: an earlier
     process may have left something to finish.
     """
     from streams.pulse import beat
