@@ -1,10 +1,14 @@
 # Everything a developer or CI calls; the steps themselves are in scripts/.
 python := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup lock test test-unit faults check format bench clean
+.PHONY: help demo setup lock test test-unit faults check format bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## watch a campaign under attack, on this machine alone, in under two minutes (args="--help")
+	@scripts/setup.sh demo
+	@.venv/bin/woolwatch demo $(args)
 
 setup: ## make .venv with the woolwatch command and install all that the machine lacks
 	@scripts/setup.sh

@@ -10,6 +10,7 @@ import sys
 import click
 
 from commands.check import check
+from commands.demo import demo
 from commands.load import load
 from commands.progress import errors
 from commands.pseudonym import pseudonym
@@ -21,7 +22,7 @@ from commands.worker import worker
 from schemas.errors import WoolwatchError
 from streams.kernel_cache import use_kernel_cache
 
-COMMANDS = (simulate, worker, load, replay, check, reconcile, sightings, pseudonym)
+COMMANDS = (demo, simulate, worker, load, replay, check, reconcile, sightings, pseudonym)
 
 
 @click.group(
@@ -32,7 +33,7 @@ def cli() -> None:
     """Watch campaigns for wool parties (羊毛党), and count what is left without them.
 
     \b
-    Try:  woolwatch replay events.parquet --config config --out out
+    Try:  woolwatch demo
     """
 
 

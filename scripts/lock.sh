@@ -4,6 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-uv pip compile pyproject.toml --group dev --output-file requirements.lock \
+uv pip compile pyproject.toml --extra demo --group dev --output-file requirements.lock \
   --universal --python-version 3.11 --fork-strategy fewest --generate-hashes "$@" \
   --no-annotate --custom-compile-command scripts/lock.sh --quiet

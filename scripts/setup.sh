@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Makes everything ready to run and test woolwatch: system programs, .venv, the jars of the test broker.
+# Makes everything ready to run and test woolwatch: system programs, .venv, the jars of the test broker. With the
+# argument demo only what the demo needs, which is Python: its broker and a Redis come with Python packages.
 # Asks nothing, and does nothing when nothing changed. Exit 3: something is missing that only root may install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+purpose=${1:-all}
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -37,6 +39,9 @@ available() {
 
 missing_packages() {
   find_python >/dev/null || available python3.11-venv python3-venv
+  if [ "$purpose" = demo ]; then
+    return
+  fi
   has_java || available openjdk-17-jre-headless openjdk-21-jre-headless default-jre-headless
   command -v mvn >/dev/null || printf 'maven\n'
   command -v redis-server >/dev/null || printf 'redis-server\n'
@@ -94,5 +99,7 @@ sys.exit(not is_warm(use_kernel_cache()))'; then
 mkdir -p .cache
 install_system
 install_python
-scripts/kafka_jars.sh
+if [ "$purpose" != demo ]; then
+  scripts/kafka_jars.sh
+fi
 compile_kernels

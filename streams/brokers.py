@@ -25,6 +25,8 @@ class Brokers:
         ``host:port,host:port``; the port defaults to 9092.
     credentials
         For TLS or SASL; None where Kafka takes everybody in the open.
+    version
+        Of the Kafka that they speak as; None where they tell it themselves, as all but the oldest and mocks do.
 
     Examples
     --------
@@ -34,6 +36,7 @@ class Brokers:
 
     names: str
     credentials: Credentials | None = field(default=None, repr=False)
+    version: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         return self.names
@@ -59,6 +62,10 @@ class Brokers:
     def client_options(self) -> dict[str, object]:
         """The keyword arguments by which aiokafka and kafka-python alike take addresses and credentials."""
         return {"bootstrap_servers": self.addresses, **self.auth()}
+
+    def kafka_python_options(self) -> dict[str, object]:
+        """The same for kafka-python, which alone must be told a version."""
+        return {**self.client_options(), "api_version": self.version}
 
     def auth(self) -> Mapping[str, object]:
         """The credentials alone, as those clients take them."""

@@ -22,6 +22,11 @@ _INTERNAL = {
 }
 
 
+def topic_names(settings: Settings, *, changelog: str) -> list[str]:
+    """All topics of an installation, as the broker names them."""
+    return [*(settings.topic(role) for role in (*TOPICS, *_INTERNAL)), changelog]
+
+
 def ensure_event_topics(topics: Topics, settings: Settings) -> int:
     """Make the event topics that are missing; returns their partition count.
 

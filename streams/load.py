@@ -78,7 +78,7 @@ def load(
     """
     partitions = _ensure_event_topics(settings)
     producer = KafkaProducer(
-        **kafka_brokers(settings).client_options(),
+        **kafka_brokers(settings).kafka_python_options(),
         acks="all",
         linger_ms=20,
         batch_size=256 * 1024,

@@ -175,7 +175,7 @@ def _count_records(settings: Settings, account: SourceAccount, first: int, next_
 
 def _offsets(settings: Settings, account: SourceAccount, first: int, next_: int) -> Iterator[int]:
     consumer = KafkaConsumer(
-        **kafka_brokers(settings).client_options(),
+        **kafka_brokers(settings).kafka_python_options(),
         group_id=None,
         enable_auto_commit=False,
         isolation_level=IsolationLevel.READ_COMMITTED,

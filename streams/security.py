@@ -25,7 +25,7 @@ def kafka_brokers(settings: Settings) -> Brokers:
     ConfigError
         A file is missing or is not what it should be, or a setting says something that its protocol does not use.
     """
-    return Brokers(settings.brokers, _credentials(settings))
+    return Brokers(settings.brokers, _credentials(settings), _version(settings.kafka_version))
 
 
 def redis_client(settings: Settings) -> Redis:
@@ -61,6 +61,17 @@ def redis_client(settings: Settings) -> Redis:
             found="something that is no URL of Redis",
             expected="redis://host:port/0",
         ) from error
+
+
+def _version(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.split(".")
+    if len(parts) < 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ConfigError(
+            file="--kafka-version", path="$", found=repr(text), expected="a version such as 2.3"
+        )
+    return tuple(map(int, parts))
 
 
 def _credentials(settings: Settings) -> Credentials | None:

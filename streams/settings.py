@@ -64,6 +64,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kafka_password_file: Annotated[
         str | None, Meta(description="file with the password for SASL; or WOOLWATCH_KAFKA_PASSWORD holds it")
     ] = None
+    kafka_version: Annotated[
+        str | None,
+        Meta(
+            description="version of Kafka that the brokers speak as, such as 2.3, where they do not tell it themselves",
+        ),
+    ] = None
     redis: Annotated[str, Meta(description="URL of Redis, redis:// or with TLS rediss://")] = (
         "redis://localhost:6379/0"
     )

@@ -208,7 +208,7 @@ def _admin_client(brokers: Brokers) -> Any:
         return KafkaAdminClient(
             bootstrap_timeout_ms=CONNECT_TIMEOUT_S * 1000,
             client_id="woolwatch-topics",
-            **brokers.client_options(),
+            **brokers.kafka_python_options(),
         )
     except KafkaError:
         require_listener(brokers, await_alert=True)
