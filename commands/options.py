@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 import msgspec
@@ -15,6 +15,9 @@ from commands.settings_file import FIELDS, SETTINGS
 from schemas.config import Config
 from schemas.config_decode import description_of
 from streams.settings import EARLIEST, ENVIRONMENT_PREFIX, Settings, parse_start
+
+if TYPE_CHECKING:
+    from streams.config_files import ConfigFolder
 
 FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 
@@ -74,14 +77,19 @@ def config_in(folder: Path | None, tell: Callable[[str], object] | None = None) 
 
     ``tell`` is told what is worth knowing about it; without one it is said on standard error.
     """
-    from streams.config_files import read_config
+    return config_folder_in(folder, tell).config
+
+
+def config_folder_in(folder: Path | None, tell: Callable[[str], object] | None = None) -> ConfigFolder:
+    """As :func:`config_in`, with the contents of the lists."""
+    from streams.config_files import ConfigFolder, read_config_folder
 
     if folder is None:
-        return Config()
-    config, notices = read_config(folder)
-    for notice in notices:
+        return ConfigFolder(Config(), [], {})
+    read = read_config_folder(folder)
+    for notice in read.notices:
         (tell or _note)(str(notice))
-    return config
+    return read
 
 
 def _note(notice: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from commands.options import CONFIG, FILES, KEY_FILE, config_in
+from commands.options import CONFIG, FILES, KEY_FILE, config_folder_in
 from commands.progress import progress
 from commands.settings_file import SETTINGS
 from streams.settings import load_key
@@ -34,12 +34,14 @@ def replay(
     \b
     woolwatch replay monday.parquet tuesday.jsonl.gz --config config --out out
     """
+    from streams.list_books import ListBooks
     from streams.recordings import count_rows
     from streams.replay import replay as run
 
-    config = config_in(config_folder)
+    read, ring = config_folder_in(config_folder), load_key(key_file)
+    lists = ListBooks(ring, read.lists.__getitem__).of(read.config)
     with progress("replay", count_rows(files)) as advance:
-        summary = run(files, config, load_key(key_file), out, batch_size=batch_size, progress=advance)
+        summary = run(files, read.config, ring, out, lists=lists, batch_size=batch_size, progress=advance)
     outcomes = summary.outcomes
     click.echo(
         f"{outcomes.consumed:,} records: {outcomes.verdicts:,} verdicts ({summary.flagged:,} of them review or block), "

@@ -15,7 +15,7 @@ from commands.options import (
     KEY_FILE,
     OUT,
     STATE,
-    config_in,
+    config_folder_in,
     endpoints,
     redis_endpoint,
     setting,
@@ -41,14 +41,16 @@ def worker(config_folder: Path | None, **options: Any) -> None:
     \b
     woolwatch worker --config config --brokers localhost:9092 --redis redis://localhost:6379/0 --out out --state state
     """
+    from streams.list_store import ListStore
     from streams.logs import set_up_logs
     from streams.warm_up import warm_up
     from streams.worker import end_at_once_on_signals, prepare, run_worker
 
     set_up_logs("worker")
-    config = config_in(config_folder, tell=log.info)
+    read = config_folder_in(config_folder, tell=log.info)
+    config = read.config
     settings = settings_of(config, **options)
-    load_key(settings.key_file)
+    ListStore(settings.state_folder, load_key(settings.key_file)).keep_all(read.lists)
     warm_up()  # before partitions are taken, not within the first batch
 
     async def run() -> int:

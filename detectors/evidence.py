@@ -1,10 +1,11 @@
 """Why a row was flagged: reason codes, and JSON that names each value beside the threshold it met.
 
-A reason is a rule that fired, under its name, or a model whose strength is above 0, as ``model:<name>``;
-rules come first, both in the config's order. A row without a reason has no codes and no JSON (no bytes).
-Otherwise::
+A reason is a list that has the row or a rule that fired, under its name, or a model whose strength is above 0, as
+``model:<name>``; lists come first, then rules, each in the config's order. A row without a reason has no codes and no
+JSON (no bytes). Otherwise::
 
-    [{"reason":"shared_device","terms":[
+    [{"reason":"vpn_ranges","list":"grey","entity":"ip","match":"cidr","why":"rented servers","source":"ops"},
+     {"reason":"shared_device","terms":[
         {"feature":"device_other_users_24h","value":3,"op":">=","threshold":2}]},
      {"reason":"model:anomaly","raw":0.93,"strength":0.5,"inputs":{"dwell_ms":120,"ip_other_users":null}}]
 
@@ -28,10 +29,12 @@ from detectors.evidence_layout import (
     Layout,
     Term,
     lay_out,
+    list_reason,
     model_reason,
     rule_reason,
     terms_of,
 )
+from detectors.lists import NO_LISTS, ListBook
 from schemas.kernels import kernel
 
 __all__ = ["Evidence", "EvidenceWriter", "ModelScores", "Term", "terms_of"]
@@ -39,6 +42,7 @@ __all__ = ["Evidence", "EvidenceWriter", "ModelScores", "Term", "terms_of"]
 LARGEST_TEXT = (1 << 31) - 1
 """Offsets of an Arrow string are int32."""
 COMMA, POINT, ZERO, OPEN, CLOSE, NULL = b",.0[]n"
+_NO_NOTES = np.empty((0, 0), np.int32)
 
 
 class ModelScores(NamedTuple):
@@ -73,6 +77,8 @@ class EvidenceWriter:
         Name and terms of each rule, in the config's order; :func:`terms_of` makes terms of a condition.
     models
         Name and features of each model, in the config's order.
+    lists
+        The lists, and what their entries say.
 
     Examples
     --------
@@ -85,14 +91,20 @@ class EvidenceWriter:
     """
 
     def __init__(
-        self, rules: Sequence[tuple[str, Sequence[Term]]], models: Sequence[tuple[str, Sequence[str]]]
+        self,
+        rules: Sequence[tuple[str, Sequence[Term]]],
+        models: Sequence[tuple[str, Sequence[str]]],
+        lists: ListBook = NO_LISTS,
     ) -> None:
-        self.reason_names = (*(name for name, _ in rules), *(MODEL_PREFIX + name for name, _ in models))
-        self._rules = len(rules)
+        names = (*lists.names, *(name for name, _ in rules))
+        self.reason_names = (*names, *(MODEL_PREFIX + name for name, _ in models))
+        self._columns_fired, self._notes = len(names), lists.notes
         rows = [row for _, terms in rules for term in terms for _, row in term.inputs]
         self._rule_rows = 1 + max(rows, default=-1)
         self._features = tuple(len(features) for _, features in models)
-        reasons = [rule_reason(name, terms) for name, terms in rules]
+        described = zip(lists.names, lists.kinds, lists.entities, strict=True)
+        reasons = [list_reason(*one) for one in described]
+        reasons += [rule_reason(name, terms) for name, terms in rules]
         column = self._rule_rows
         for name, features in models:
             reasons.append(model_reason(name, features, column))
@@ -100,18 +112,24 @@ class EvidenceWriter:
         self._layout = lay_out(reasons)
 
     def build(
-        self, fired: NDArray[np.uint8], values: NDArray[np.float64], models: Sequence[ModelScores]
+        self,
+        fired: NDArray[np.uint8],
+        values: NDArray[np.float64],
+        models: Sequence[ModelScores],
+        notes: NDArray[np.int32] = _NO_NOTES,
     ) -> Evidence:
         """Reasons and JSON of each row.
 
         Parameters
         ----------
         fired
-            uint8[n, rules]: not 0 where the rule fired.
+            uint8[n, lists and rules]: not 0 where the list has the row or the rule fired.
         values
             float64[inputs, n]: what the rules' terms refer to; NaN is null.
         models
             For each model what it made of the rows.
+        notes
+            int32[n, lists]: which note of :attr:`detectors.lists.ListBook.notes` fits.
 
         Raises
         ------
@@ -119,6 +137,7 @@ class EvidenceWriter:
             If the batch would have 2 GiB of evidence: cut it.
         """
         self._check(fired, values, models)
+        notes = notes if notes.size else np.empty((fired.shape[0], 0), np.int32)
         rows, layout = fired.shape[0], self._layout
         strengths = np.stack([model.strength for model in models]) if models else np.empty((0, rows))
         reason_offsets = np.zeros(rows + 1, np.int32)
@@ -132,14 +151,16 @@ class EvidenceWriter:
         _gather_numbers(layout, columns, flagged, reason_offsets, codes, numbers)
         digits = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
 
-        most = int(layout.most[codes].sum()) + len(digits) + flagged.size
+        said = np.diff(self._notes.first)[notes[notes >= 0]].sum()
+        most = int(layout.most[codes].sum() + said) + len(digits) + flagged.size
         if most > LARGEST_TEXT:
             raise OverflowError(
                 f"expected less than 2 GiB of evidence a batch, got {most} bytes of {rows} rows"
             )
         json_offsets = np.zeros(rows + 1, np.int32)
         text = np.empty(most, np.uint8)
-        _write(layout, reason_offsets, codes, np.frombuffer(digits, np.uint8), json_offsets, text)
+        numerals = np.frombuffer(digits, np.uint8)
+        _write(layout, reason_offsets, codes, numerals, notes, *self._notes, json_offsets, text)
         return Evidence(reason_offsets, codes, json_offsets, text[: json_offsets[-1]])
 
     def _columns(
@@ -156,9 +177,13 @@ class EvidenceWriter:
     ) -> None:
         """Refuse arrays that the compiled loops would read beyond."""
         rows = fired.shape[0]
-        if fired.shape[1] != self._rules or values.shape[0] < self._rule_rows or values.shape[1] != rows:
+        if (
+            fired.shape[1] != self._columns_fired
+            or values.shape[0] < self._rule_rows
+            or values.shape[1] != rows
+        ):
             raise ValueError(
-                f"expected fired of {self._rules} rules and {self._rule_rows} values a row, "
+                f"expected fired of {self._columns_fired} lists and rules and {self._rule_rows} values a row, "
                 f"got {fired.shape} and {values.shape}"
             )
         shapes = [(model.raw.shape, model.strength.shape, model.x.shape) for model in models]
@@ -218,10 +243,13 @@ def _write(
     reason_offsets: NDArray[np.int32],
     codes: NDArray[np.int32],
     digits: NDArray[np.uint8],
+    notes: NDArray[np.int32],
+    note_text: NDArray[np.uint8],
+    note_first: NDArray[np.int64],
     json_offsets: NDArray[np.int32],
     out: NDArray[np.uint8],
 ) -> None:
-    """Join pieces and numbers. ``digits`` is ``[1.0,null,0.5]``: a number ends before a comma or bracket."""
+    """Join pieces, numbers and notes. ``digits`` is ``[1.0,null,0.5]``: a number ends before a comma or bracket."""
     text, start, words = layout.text, layout.piece_start, layout.words
     at, read = 0, 1
     for row in range(reason_offsets.size - 1):
@@ -244,6 +272,9 @@ def _write(
                 read = end + 1
             tail = layout.first[reason + 1] + reason
             at = _copy(text, start[tail], start[tail + 1], out, at)
+            if reason < notes.shape[1]:
+                note = notes[row, reason]
+                at = _copy(note_text, note_first[note], note_first[note + 1], out, at)
         if reason_offsets[row + 1] > begin:
             out[at] = CLOSE
             at += 1

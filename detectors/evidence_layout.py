@@ -136,6 +136,12 @@ def rule_reason(name: str, terms: Sequence[Term]) -> Reason:
     return reason
 
 
+def list_reason(name: str, kind: str, entity: str) -> Reason:
+    """What a list says of every entry; its note follows the text."""
+    kind_and_entity = b',"list":' + orjson.dumps(kind) + b',"entity":' + orjson.dumps(entity)
+    return Reason(b'{"reason":' + orjson.dumps(name) + kind_and_entity + b',"match":')
+
+
 def model_reason(name: str, features: Sequence[str], column: int) -> Reason:
     """What a model says: its raw score, strength and inputs stand in the columns from ``column`` on."""
     reason = Reason(b'{"reason":' + orjson.dumps(MODEL_PREFIX + name) + b',"raw":')

@@ -19,9 +19,10 @@ from detectors.entities import entity_keys
 from detectors.evidence import EvidenceWriter, ModelScores
 from detectors.half_space_trees import HalfSpaceForest
 from detectors.inquiry import Inquiry, split_by_owner
+from detectors.lists import NO_LISTS, ListBook
 from detectors.plan import make_plan
 from detectors.rules import compile_rules
-from detectors.scoring import combine, rule_keep, teaches
+from detectors.scoring import combine, let_pass, rule_keep, teaches
 from schemas.config import Config, HalfSpaceTrees
 from schemas.events import TOPICS, EventBatch
 from schemas.keys import KeyRing, mix
@@ -47,11 +48,27 @@ class Judge:
         How many owner partitions share the entities.
     topics
         How many topics the events come in: two, or one (a recording).
+    lists
+        What the config's lists contain.
+
+    Raises
+    ------
+    ValueError
+        These are not the config's lists.
     """
 
     def __init__(
-        self, config: Config, ring: KeyRing, *, partition: int, owners: int, topics: int = len(TOPICS)
+        self,
+        config: Config,
+        ring: KeyRing,
+        *,
+        partition: int,
+        owners: int,
+        topics: int = len(TOPICS),
+        lists: ListBook = NO_LISTS,
     ) -> None:
+        if lists.names != tuple(config.lists):
+            raise ValueError(f"lists {lists.names}; expected those of the config, {tuple(config.lists)}")
         self.config, self.config_hash, self.plan = config, config.hash, make_plan(config)
         self.turn = 0
         self._ring, self._partition, self._owners, self._topics = ring, partition, owners, topics
@@ -59,9 +76,10 @@ class Judge:
         self._dedupe = Dedupe(lateness_ms=config.lateness_ms)
         self._answers = AnswerReader(self.plan)
         self._counted_names = NameFinder(self.plan.names, ring)
-        self._rules = compile_rules(config)
+        self._lists, self._rules = lists, compile_rules(config)
         self._rule_names = NameFinder(tuple(self._rules.name_index), ring)
-        self._rule_weights = np.array([rule.weight for rule in config.rules.values()], np.float64)
+        rule_weights = [rule.weight for rule in config.rules.values()]
+        self._fired_weights = np.array([*lists.weights, *rule_weights], np.float64)
         self._models = {n: m for n, m in config.models.items() if isinstance(m, HalfSpaceTrees)}
         self._model_weights = np.array([model.weight for model in self._models.values()], np.float64)
         self._forests = {name: _forest(model) for name, model in self._models.items()}
@@ -70,6 +88,7 @@ class Judge:
         self._evidence = EvidenceWriter(
             [(rule.name, rule.terms) for rule in self._rules.rules],
             [(name, model.features) for name, model in self._models.items()],
+            lists,
         )
 
     @property
@@ -112,18 +131,22 @@ class Judge:
     # -- the second half -----------------------------------------------------------------------------------------
 
     def judge(self, inquiry: Inquiry, answers: Mapping[int, Answers]) -> Verdicts:
-        """Score the rows of an inquiry by the owners' answers; learn from those that rules call clean."""
+        """Score the rows of an inquiry by the owners' answers; learn from those that lists and rules call clean."""
         batch, rows = inquiry.batch, inquiry.rows
         columns = Columns(batch, rows, self.config.features, self._ring)
         self._answers.fill(inquiry.questions, answers, columns.features)
         inputs = columns.stack(self._rules.inputs)
-        fired = self._rules.fired(inputs, self._rule_names.find(batch, rows, other=-1))
-        keep = rule_keep(fired, self._rule_weights)
-        teaching = teaches(keep, self.config.levels.review, (inquiry.late == 0).astype(np.uint8))
+        listed = self._lists.look(batch, rows, self._ring)
+        ruled = self._rules.fired(inputs, self._rule_names.find(batch, rows, other=-1))
+        fired = np.hstack([listed.fired, ruled])
+        keep = rule_keep(fired, self._fired_weights)
+        on_time = (inquiry.late == 0).astype(np.uint8)
+        teaching = teaches(keep, self.config.levels.review, on_time, listed.white)
         scores = [self._score(name, columns, teaching) for name in self._models]
         strengths = _stack_rows([score.strength for score in scores], len(rows))
         score, level = combine(keep, strengths, self._model_weights, self._levels)
-        evidence = self._evidence.build(fired, inputs, scores)
+        let_pass(listed.white, score, level)
+        evidence = self._evidence.build(fired, inputs, scores, listed.notes)
         self.turn = inquiry.turn + 1
         return Verdicts(
             turn=inquiry.turn,

@@ -1,9 +1,10 @@
 """From what fired to a score and a level.
 
-The score is ``1 - keep``, where ``keep`` is the product of ``1 - weight`` over the rules that fired, in the
-config's order, then of ``1 - weight * strength`` over the models, in the config's order. One row never meets
-another, so the floats are the same however rows are cut into batches. Thresholds are inclusive and compared
-with the float as it is: one rule of weight 0.1 scores 1 - (1 - 0.1) = 0.09999999999999998, below 0.1.
+The score is ``1 - keep``, where ``keep`` is the product of ``1 - weight`` over the lists that have the event and the
+rules that fired, in the config's order, then of ``1 - weight * strength`` over the models, in the config's order. One
+row never meets another, so the floats are the same however rows are cut into batches. Thresholds are inclusive and
+compared with the float as it is: one rule of weight 0.1 scores 1 - (1 - 0.1) = 0.09999999999999998, below 0.1. A
+black list weighs 1, so its score is 1 and its level ``block``; what a white list has scores 0 whatever else fired.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.kernels import kernel
+from schemas.verdicts import PASS
 
 
 def rule_keep(fired: NDArray[np.uint8], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -41,10 +43,26 @@ def rule_keep(fired: NDArray[np.uint8], weights: NDArray[np.float64]) -> NDArray
     return keep
 
 
+def let_pass(white: NDArray[np.bool_], score: NDArray[np.float64], level: NDArray[np.uint8]) -> None:
+    """Set score and level of the rows that a white list has to 0 and ``pass``.
+
+    Examples
+    --------
+    >>> score, level = np.array([1.0, 0.7]), np.array([3, 2], np.uint8)
+    >>> let_pass(np.array([True, False]), score, level)
+    >>> score.tolist(), level.tolist()
+    ([0.0, 0.7], [0, 2])
+    """
+    score[white], level[white] = 0.0, PASS
+
+
 def teaches(
-    keep: NDArray[np.float64], review_threshold: float, eligible: NDArray[np.uint8]
+    keep: NDArray[np.float64],
+    review_threshold: float,
+    eligible: NDArray[np.uint8],
+    white: NDArray[np.bool_],
 ) -> NDArray[np.uint8]:
-    """Which rows unsupervised models may learn: not late, and below ``review`` by the rules alone.
+    """Which rows unsupervised models may learn: not late, and below ``review`` by lists and rules alone.
 
     No model has a say in what it learns itself, or it would soon take its own verdict for the truth.
 
@@ -56,13 +74,16 @@ def teaches(
         Lowest score of the level ``review``.
     eligible
         uint8[n]: not 0 where the row may teach at all (it is not late).
+    white
+        bool[n]: whether a white list has the row, which is then below every level.
 
     Examples
     --------
-    >>> teaches(np.array([1.0, 0.4, 1.0]), 0.6, np.array([1, 1, 0], np.uint8)).tolist()
-    [1, 0, 0]
+    >>> white = np.array([False, False, True, False])
+    >>> teaches(np.array([1.0, 0.4, 0.4, 1.0]), 0.6, np.array([1, 1, 1, 0], np.uint8), white).tolist()
+    [1, 0, 1, 0]
     """
-    clean: NDArray[np.bool_] = (1.0 - keep < review_threshold) & (eligible != 0)
+    clean: NDArray[np.bool_] = ((1.0 - keep < review_threshold) | white) & (eligible != 0)
     return clean.astype(np.uint8)
 
 

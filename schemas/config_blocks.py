@@ -60,6 +60,9 @@ class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     them.
     """
 
+    FILLED_IN: ClassVar[tuple[str, ...]] = ()
+    """Fields that nobody writes: they are found out when the config is read."""
+
 
 class Feature(Block, frozen=True, rename={"window_ms": "window"}):
     """One number known of each event: exactly one of ``distinct``, ``count``, ``since`` and ``field``."""
@@ -105,7 +108,15 @@ class Feature(Block, frozen=True, rename={"window_ms": "window"}):
 
 
 class ListSource(Block, frozen=True):
-    """A CSV of entity values with header ``value,reason,source,expires``."""
+    """A list of values that are known beforehand: a CSV file with the header ``value,reason,source,expires``.
+
+    ``value`` is an exact value of the entity; for ``ip`` also a network (203.0.113.0/24), for ``phone`` the beginning
+    of a number (1380013, +44 20), of which the longest wins. ``reason`` and ``source`` are shown in the evidence of a
+    verdict (write nobody's name there). ``expires`` (a date, a time with its offset from UTC, or epoch milliseconds)
+    ends an entry: it holds for events before that time. White comes over black over grey: what a white list has passes
+    with score 0, what a black list has is blocked with score 1, and a grey list weighs ``weight``, like a rule. At most
+    64 MiB and 5 million rows a file.
+    """
 
     kind: Annotated[Literal["white", "black", "grey"], Meta(description="white, black or grey")]
     entity: Annotated[
@@ -113,6 +124,10 @@ class ListSource(Block, frozen=True):
     ]
     file: Annotated[Text, Meta(description="the path of a CSV file inside the config folder")]
     weight: Weight = 0.5
+    digest: str = ""
+    """Of the file's content, 32 hex digits; empty while there is no file. So the config's hash covers the list."""
+
+    FILLED_IN: ClassVar = ("digest",)
 
 
 class Rule(Block, frozen=True):

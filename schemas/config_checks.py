@@ -169,8 +169,6 @@ def notice_what_waits(config: Config, findings: Findings) -> None:
     for name in config.features:
         if name not in used:
             findings.notice(f"$.features.{name}", "used by no rule and no model; verdicts still show it")
-    for name in config.lists:
-        findings.notice(f"$.lists.{name}", "lists are checked, but this version does not apply them yet")
     for name, model in config.models.items():
         if model.kind == "river":
             findings.notice(

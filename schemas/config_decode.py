@@ -51,7 +51,8 @@ def decode_block(tree: object, of: type[BlockType], path: str, findings: Finding
     if not isinstance(tree, dict):
         findings.refuse(path, found=show(tree), expected="a mapping")
         return None
-    fields = {field.encode_name: field for field in msgspec.structs.fields(of)}
+    written = (field for field in msgspec.structs.fields(of) if field.name not in of.FILLED_IN)
+    fields = {field.encode_name: field for field in written}
     tag_field = of.__struct_config__.tag_field
     before = len(findings.problems)
     values: dict[str, Any] = {}

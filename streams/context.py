@@ -16,6 +16,7 @@ from schemas.errors import StateError
 from schemas.keys import KeyRing
 from streams.checkpoints import sync_folder
 from streams.fatal import exit_code_of, stop_process
+from streams.list_books import ListBooks
 from streams.meters import Meters
 from streams.settings import Settings
 
@@ -89,6 +90,7 @@ class Context:
     ring: KeyRing
     partitions: int
     configs: ConfigStore
+    lists: ListBooks
     send: Send
     redis: Any
     meters: Meters = field(default_factory=Meters)

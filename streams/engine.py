@@ -21,6 +21,8 @@ from schemas.keys import KeyRing
 from schemas.sightings import decode_answers
 from streams.context import ConfigStore, Context
 from streams.judge_seat import JudgeSeat
+from streams.list_books import ListBooks
+from streams.list_store import ListStore
 from streams.log_reader import LogReader
 from streams.meters import Pulse, Sample
 from streams.pulse import Watchdog, measure
@@ -78,6 +80,7 @@ class Engine:
             ring=ring,
             partitions=partitions,
             configs=configs,
+            lists=ListBooks(ring, ListStore(settings.state_folder, ring).content),
             send=self._send,
             redis=redis_client(settings),
         )

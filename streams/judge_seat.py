@@ -75,7 +75,7 @@ class JudgeSeat:
         """
         checkpoint = await asyncio.to_thread(self._store.load) or await self._first_checkpoint()
         meta = self._durable = self._checked(checkpoint.meta)
-        self._take_up(checkpoint)
+        await self._take_up(checkpoint)
         self._log_position = int(meta["log_position"])
         self.desk = AnswerDesk(next_turn=checkpoint.position, position=int(meta["answers_position"]))
         self.answers_start = int(meta["answers_position"])
@@ -103,7 +103,7 @@ class JudgeSeat:
             sent_letters={record.key or b"" async for record in letters},
         )
         if not recorded:
-            self._switch_to(self._context.config)
+            await self._switch_to(self._context.config)
         log.info(
             "judge %d: at turn %d, %d recorded turns to take again",
             self.partition,
@@ -125,7 +125,7 @@ class JudgeSeat:
     async def _first_checkpoint(self) -> Checkpoint:
         """The state before the first turn; durable, so that the beginning is decided once."""
         config = self._context.config
-        judge, metrics = self._new_judge(config)
+        judge, metrics = await self._new_judge(config)
         meta = self._meta(
             config=config.hash,
             positions=await self._reader.first_positions(self.partition),
@@ -155,14 +155,15 @@ class JudgeSeat:
             )
         return meta
 
-    def _new_judge(self, config: Config) -> tuple[Judge, PartitionMetrics]:
-        ring = self._context.ring
-        judge = Judge(config, ring, partition=self.partition, owners=self._context.partitions)
+    async def _new_judge(self, config: Config) -> tuple[Judge, PartitionMetrics]:
+        ring, owners = self._context.ring, self._context.partitions
+        lists = await asyncio.to_thread(self._context.lists.of, config)
+        judge = Judge(config, ring, partition=self.partition, owners=owners, lists=lists)
         return judge, PartitionMetrics(config, ring, source=self.partition)
 
-    def _take_up(self, checkpoint: Checkpoint) -> None:
+    async def _take_up(self, checkpoint: Checkpoint) -> None:
         config = self._context.configs.config(bytes.fromhex(checkpoint.meta["config"]))
-        self._judge, self._metrics = self._new_judge(config)
+        self._judge, self._metrics = await self._new_judge(config)
         self._judge.restore(_part(checkpoint.state, "judge"))
         self._metrics.restore(_part(checkpoint.state, "metrics"))
 
@@ -184,21 +185,26 @@ class JudgeSeat:
         plan = self._judge.plan if config.hash == self._judge.config_hash else make_plan(config)
         return min(MOST_RECORDS, plan.most_events(MAX_MESSAGE_BYTES))
 
-    def _switch_to(self, config: Config) -> None:
+    async def _switch_to(self, config: Config) -> None:
         """Go on under another config: what is defined alike keeps its state, what is new starts empty."""
         if config.hash == self._judge.config_hash:
             return
-        before, state, counts = self._judge.config, self._judge.snapshot(), self._metrics.snapshot()
-        self._judge, self._metrics = self._new_judge(config)
-        self._judge.restore(state)
-        self._metrics.restore(counts)
+        before, (judge, metrics) = self._judge, await self._new_judge(config)
+        counts = self._metrics
+
+        def hand_over() -> None:
+            judge.restore(before.snapshot())
+            metrics.restore(counts.snapshot())
+
+        await asyncio.to_thread(hand_over)
+        self._judge, self._metrics = judge, metrics
         log.info(
             "judge %d: config %s from turn %d on, that is from offsets %s; these start empty there: %s",
             self.partition,
             config.hash,
             self._judge.turn,
             ", ".join(f"{TOPICS[topic]} {offset}" for topic, offset in self.order.positions.items()),
-            ", ".join(starting_empty(before, config)) or "none",
+            ", ".join(starting_empty(before.config, config)) or "none",
         )
 
     # -- turns ---------------------------------------------------------------------------------------------------
@@ -217,9 +223,9 @@ class JudgeSeat:
 
     async def _turn(self, piece: Piece) -> None:
         if piece.recorded is None:
-            self._switch_to(self._context.config)
+            await self._switch_to(self._context.config)
         else:
-            self._switch_to(self._context.configs.config(piece.recorded.config))
+            await self._switch_to(self._context.configs.config(piece.recorded.config))
         inquiry = await _compute(len(piece.records), lambda: self._judge.ask(self._decode(piece)))
         await self._ask(piece, inquiry)
         answers = await self.desk.wait(inquiry.turn, set(inquiry.questions))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from detectors.inquiry import sightings_of
 from detectors.judge import Judge
+from detectors.lists import NO_LISTS, ListBook
 from detectors.shard import Shard
 from metrics.partition_metrics import PartitionMetrics
 from metrics.rollup import Rollup
@@ -72,8 +73,8 @@ class _Totals:
 class Core:
     """Judge, owner and counts of a single partition in one process: what replay and backtest run."""
 
-    def __init__(self, config: Config, ring: KeyRing) -> None:
-        self._judge = Judge(config, ring, partition=0, owners=1, topics=1)
+    def __init__(self, config: Config, ring: KeyRing, lists: ListBook = NO_LISTS) -> None:
+        self._judge = Judge(config, ring, partition=0, owners=1, topics=1, lists=lists)
         self._shard = Shard(0, max_keys=config.memory.max_keys, lateness_ms=config.lateness_ms)
         self.metrics = PartitionMetrics(config, ring, source=0)
 
@@ -119,6 +120,7 @@ def replay(
     ring: KeyRing,
     out: Path,
     *,
+    lists: ListBook = NO_LISTS,
     batch_size: int = DEFAULT_BATCH_SIZE,
     progress: Callable[[int], None] = unseen,
 ) -> ReplaySummary:
@@ -132,6 +134,8 @@ def replay(
         What is judged by, and the keys.
     out
         A new or empty folder.
+    lists
+        What the config's lists contain.
     batch_size
         Rows of a turn; it changes nothing but the speed.
     progress
@@ -147,7 +151,7 @@ def replay(
     if out.exists() and any(out.iterdir()):
         raise ConfigError(file="--out", path="$", found=f"{out}, which is not empty", expected="a new folder")
     core, sink, totals = (
-        Core(config, ring),
+        Core(config, ring, lists),
         ParquetSink(out, 0, key_fingerprint=ring.fingerprint, seal=seal_with(ring)),
         _Totals(),
     )

@@ -155,7 +155,7 @@ def test_no_rules_and_no_models() -> None:
 def test_arrays_that_do_not_fit_are_refused() -> None:
     fired, values, models = batch(5)
     writer = EvidenceWriter(RULES, MODELS)
-    with pytest.raises(ValueError, match="expected fired of 5 rules"):
+    with pytest.raises(ValueError, match="expected fired of 5 lists and rules"):
         writer.build(fired[:, :2].copy(), values, models)
     with pytest.raises(ValueError, match="5 values a row"):
         writer.build(fired, values[:2].copy(), models)

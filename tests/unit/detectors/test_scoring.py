@@ -67,7 +67,13 @@ def test_no_rules_and_no_models_and_no_rows() -> None:
 def test_rules_that_reach_review_and_late_rows_teach_nothing() -> None:
     keep = np.array([1.0, 0.41, 0.4, 0.1, 1.0, 0.9])
     eligible = np.array([1, 1, 1, 1, 0, 1], np.uint8)
-    assert teaches(keep, 0.6, eligible).tolist() == [1, 1, 0, 0, 0, 1]
+    nobody = np.zeros(6, np.bool_)
+    assert teaches(keep, 0.6, eligible, nobody).tolist() == [1, 1, 0, 0, 0, 1]
+
+
+def test_what_a_white_list_has_teaches_whatever_rules_say_but_not_when_it_is_late() -> None:
+    white = np.array([True, True, False])
+    assert teaches(np.array([0.0, 0.0, 0.0]), 0.6, np.array([1, 0, 1], np.uint8), white).tolist() == [1, 0, 0]
 
 
 def test_mismatched_shapes_are_refused() -> None:

@@ -99,9 +99,6 @@ def test_the_sample_gives_only_notices_of_what_waits_or_is_unused() -> None:
     _, notices = parse_config({"detectors.yaml": DETECTORS.encode(), "metrics.yaml": METRICS.encode()})
     assert [(notice.file, notice.path) for notice in notices] == [
         ("detectors.yaml", "$.features.ip24_participations_1h"),
-        ("detectors.yaml", "$.lists.known_farms"),
-        ("detectors.yaml", "$.lists.vpn_ranges"),
-        ("detectors.yaml", "$.lists.bad_segments"),
         ("detectors.yaml", "$.models.labelled"),
         ("metrics.yaml", "$.kpi_alerts.checkout_drop"),
         ("metrics.yaml", "$.kpi_alerts.odd_traffic"),
