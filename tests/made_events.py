@@ -29,10 +29,26 @@ dau: {by: [channel, platform]}
 """
 
 
+LISTS = """
+lists:
+  staff:  {kind: white, entity: user_id, file: lists/staff.csv}
+  farm:   {kind: black, entity: device_id, file: lists/farm.csv}
+  rented: {kind: grey, entity: ip, file: lists/rented.csv, weight: 0.35}
+"""
+LIST_FILES = {
+    "staff.csv": "value,reason\nu1,tests before the start\nf7,a friend\n",
+    "farm.csv": f"value,reason,source,expires\nfarm2,seen in spring,ops,{START_MS + 900_000}\n",
+    "rented.csv": "value,source\n10.1.1.0/24,whois\n10.1.0.0/16,\n::ffff:10.1.7.0/120,whois\n",
+}
+
+
 def write_config(folder: Path, **blocks: str) -> Path:
     """A config folder; ``blocks`` are further files by name."""
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "lists").mkdir(parents=True, exist_ok=True)
     (folder / "detectors.yaml").write_text(CONFIG)
+    (folder / "lists.yaml").write_text(LISTS)
+    for name, text in LIST_FILES.items():
+        (folder / "lists" / name).write_text(text)
     for name, text in blocks.items():
         (folder / f"{name}.yaml").write_text(text)
     return folder

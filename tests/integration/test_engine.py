@@ -65,6 +65,13 @@ def test_one_partition_equals_replay_to_the_bit(install: Install, tmp_path: Path
         "metrics/events",
     )
     assert len(rows_of(installation.out, "verdicts")) > 1500
+    reasons = Counter(
+        reason for (listed,) in rows_of(installation.out, "verdicts", "reasons") for reason in listed
+    )
+    assert min(reasons[name] for name in ("staff", "farm", "rented")) >= 5, reasons
+    kept = [path.read_bytes() for path in (installation.state / "lists").iterdir()]
+    assert len(kept) == 3
+    assert not any(b"farm2" in content for content in kept)
 
 
 def test_two_workers_count_as_one(install: Install, tmp_path: Path) -> None:
