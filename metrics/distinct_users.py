@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.hash_index import SMALLEST, grown, new_index, power_of_two
-from metrics.members import BLOCKS, KEYS, LINKS, Members, find_users, keys_of_block, new_members
+from metrics.linked_rows import linked_rows
+from metrics.members import BLOCKS, KEYS, LINKS, Members, find_users, new_members
 from metrics.members_rebuild import (
     copy_keys,
     copy_users,
@@ -109,7 +110,8 @@ class DistinctUsers:
 
     def keys_of(self, block: int) -> NDArray[np.int64]:
         """Rows of the keys of a block, in no order; a funnel's stand for its first step."""
-        return keys_of_block(self.members, block)
+        m = self.members
+        return linked_rows(m.blocks["keys"][block : block + 1], m.keys["next"])[1]
 
     def _resize(self, capacities: NDArray[np.int64]) -> None:
         m = self.members

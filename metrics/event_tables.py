@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from metrics.hash_index import first_slot, hash_of, new_index
 from metrics.quantiles import bucket_of
 from schemas.flat_kernels import flat_kernel
-from schemas.kernels import kernel
 
 MINUTE_MS = 60_000
 SPAN_MINUTES = 5
@@ -250,45 +249,3 @@ def copy_minutes(before: EventTables, fresh: EventTables, watermark_ms: int) -> 
         while link != 0:
             add_to_bucket(fresh, at, before.buckets[link - 1].bucket, before.buckets[link - 1].count)
             link = before.buckets[link - 1].next
-
-
-@kernel
-def minutes_of_spans(t: EventTables, spans: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Index into ``spans`` and row of each of their minutes."""
-    count = 0
-    for span in spans:
-        link = t.spans[span].minutes
-        while link != 0:
-            count += 1
-            link = t.minutes[link - 1].next
-    owners, rows = np.empty(count, np.int64), np.empty(count, np.int64)
-    count = 0
-    for i in range(len(spans)):
-        link = t.spans[spans[i]].minutes
-        while link != 0:
-            owners[count], rows[count] = i, link - 1
-            count += 1
-            link = t.minutes[link - 1].next
-    return owners, rows
-
-
-@kernel
-def buckets_of_minutes(
-    t: EventTables, minutes: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Index into ``minutes`` and row of each of their buckets."""
-    count = 0
-    for minute in minutes:
-        link = t.minutes[minute].buckets
-        while link != 0:
-            count += 1
-            link = t.buckets[link - 1].next
-    owners, rows = np.empty(count, np.int64), np.empty(count, np.int64)
-    count = 0
-    for i in range(len(minutes)):
-        link = t.minutes[minutes[i]].buckets
-        while link != 0:
-            owners[count], rows[count] = i, link - 1
-            count += 1
-            link = t.buckets[link - 1].next
-    return owners, rows

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from metrics.hash_index import first_slot, hash_of, new_index
 from schemas.flat_kernels import flat_kernel
-from schemas.kernels import kernel
 
 NEVER_MS = np.iinfo(np.int64).max
 BEFORE_ALL_MS = np.iinfo(np.int64).min
@@ -292,19 +291,3 @@ def find_key(m: Members, definition: int, start_ms: int, end_ms: int, campaign: 
         m.blocks[block].keys = first + 1
     found: int = m.key_index[slot] - 1
     return found
-
-
-@kernel
-def keys_of_block(m: Members, block: int) -> NDArray[np.int64]:
-    """First rows of the keys of a block."""
-    count = 0
-    key = m.blocks[block].keys
-    while key != 0:
-        count += 1
-        key = m.keys[key - 1].next
-    rows = np.empty(count, np.int64)
-    key = m.blocks[block].keys
-    for i in range(count):
-        rows[i] = key - 1
-        key = m.keys[key - 1].next
-    return rows

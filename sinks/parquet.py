@@ -53,6 +53,9 @@ _WITHOUT_DICTIONARY = frozenset(
 _WITH_STATISTICS = frozenset(
     {"event_id", "event", "ts", "offset", "user", "device", "ip", "channel", "campaign", "score", "level"}
 )
+_FEW_ROWS = 1_000
+_WIDE = frozenset({"event_id", "user", "device", "ip", "evidence", "sealed"})
+"""To compress a column costs as much as to write it. In a file of few rows only these are worth it: half the time."""
 
 
 class _StagedTable(NamedTuple):
@@ -233,11 +236,12 @@ def _staged(folder: Path, number: int) -> Path:
 
 def _write_parquet(table: Table, path: Path) -> None:
     names = table.column_names
+    packed = [name for name in names if name in _WIDE] if table.num_rows < _FEW_ROWS else names
     pq.write_table(
         table,
         path,
-        compression="zstd",
-        compression_level=1,
+        compression="zstd" if packed is names else dict.fromkeys(packed, "zstd"),
+        compression_level=1 if packed is names else dict.fromkeys(packed, 1),
         use_dictionary=[
             name for name in names if name not in _WITHOUT_DICTIONARY and not name.startswith("m_")
         ],
