@@ -1,7 +1,7 @@
 # Everything a developer or CI calls; the steps themselves are in scripts/.
 python := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo setup lock test test-unit faults check format bench clean
+.PHONY: help demo setup lock test test-unit faults check format docs bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ check: setup ## check form, types and layers
 format: setup ## bring the code into form
 	@.venv/bin/ruff check --quiet --fix-only .
 	@.venv/bin/ruff format .
+
+docs: setup ## write docs/CONFIG.md, TABLES.md and METRICS.md anew from the code
+	@$(python) -m scripts.write_docs
 
 bench: setup ## measure the speed beside a bare consumer
 	@$(python) -m benchmarks $(args)
