@@ -40,6 +40,7 @@ from schemas.config_yaml import load_blocks
 from schemas.durations import UNITS_MS
 from schemas.errors import ConfigError, StateError
 from schemas.events import PARTICIPATION_EVENTS, default_topic
+from schemas.kpi_metric import KpiMetric, parse_kpi_metric
 from schemas.rule_grammar import ParsedRule, parse_rule
 from schemas.rule_tree import inputs_of
 
@@ -133,6 +134,7 @@ class Config(Block, frozen=True, rename={"lateness_ms": "lateness", "restate_ms"
                     *(name for rule in self.rules.values() for name in rule.applies_to or ()),
                     *(name for rule in self.rules.values() for name in _compared_events(self.parsed(rule))),
                     *(name for funnel in self.funnels.values() for name in funnel.steps),
+                    *(name for alert in self.kpi_alerts.values() for name in self.measured(alert).events),
                     *self.events.names,
                 ]
             )
@@ -157,6 +159,10 @@ class Config(Block, frozen=True, rename={"lateness_ms": "lateness", "restate_ms"
     def parsed(self, rule: Rule) -> ParsedRule:
         """One of the rules, parsed; some 100 us."""
         return parse_rule(rule.when, self.features)
+
+    def measured(self, alert: KpiAlert) -> KpiMetric:
+        """What one of the KPI alerts measures."""
+        return parse_kpi_metric(alert.metric, self.funnels)
 
     def topic_of(self, event: str) -> str:
         """``clicks`` or ``participations``: where events of this name belong (a role, not Kafka's name)."""

@@ -42,6 +42,7 @@ EventList = Annotated[
     Meta(min_length=1, description="a list of event names, such as [participate, redeem]"),
 ]
 Length = Annotated[int, Meta(ge=1, description="a duration, such as 24h")]
+Amount = Annotated[int, Meta(ge=0, lt=1 << 53, description="a whole number, at least 0")]
 ModelInputs = Annotated[
     tuple[Name, ...],
     Meta(min_length=1, max_length=256, description="a list of features, numeric fields or attrs.<name>"),
@@ -226,15 +227,35 @@ class Dau(Block, frozen=True):
     by: Dimensions = ()
 
 
-class KpiAlert(Block, frozen=True, rename={"window_ms": "window", "for_": "for"}):
-    """A metric that must stay within bounds, or must not behave strangely."""
+class KpiAlert(Block, frozen=True, rename={"window_ms": "window", "for_": "for", "delay_ms": "delay"}):
+    """A metric that must stay within bounds, or must not behave strangely; :mod:`schemas.kpi_metric` has its language.
+
+    Parameters
+    ----------
+    by
+        Judges each value of this dimension by itself; without it all campaigns together.
+    window_ms
+        Windows follow each other, the first one begins 1970-01-01T00:00Z.
+    below, above
+        Bounds, both still good.
+    for_
+        So many windows in a row open an alert, and as many good ones resolve it.
+    min_count
+        A window with less behind its number (users at the earlier step, events with a dwell time, for the others the
+        number itself) says nothing. By default 10 for rates and dwell times, else 0.
+    delay_ms
+        How much later than its end a window is judged, in event time: events are a little out of order. By default a
+        tenth of the window, at most a minute.
+    """
 
     metric: Annotated[Text, Meta(description='a metric, such as "funnel.purchase.rate(2, 3)"')]
     by: Annotated[Name | None, Meta(description="a dimension, such as channel")] = None
     window_ms: Length = 5 * UNITS_MS["m"]
     below: Bound | None = None
     above: Bound | None = None
-    for_: Annotated[int, Meta(ge=1, description="a whole number of windows, at least 1")] = 1
+    for_: Annotated[int, Meta(ge=1, le=1_000, description="a whole number of windows from 1 to 1000")] = 1
+    min_count: Amount | None = None
+    delay_ms: Length | None = None
     anomaly: Annotated[bool, Meta(description="true or false")] = False
     sensitivity: Annotated[float, Meta(gt=0, lt=1, description="a number between 0 and 1")] = 0.99
 

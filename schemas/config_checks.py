@@ -26,6 +26,7 @@ from schemas.config_findings import Findings, one_of, show
 from schemas.durations import EXPECTED as EXPECTED_DURATION
 from schemas.durations import parse_duration
 from schemas.events import KNOWN_FIELDS, STRING_FIELDS
+from schemas.kpi_metric import KpiMetricError, parse_kpi_metric
 from schemas.rule_grammar import ParsedRule, RuleTextError, parse_rule
 from schemas.rule_logic import Range, always_holds, can_hold, holds_when_known
 from schemas.rule_tree import Input, InputKind, inputs_of
@@ -174,10 +175,12 @@ def notice_what_waits(config: Config, findings: Findings) -> None:
             findings.notice(
                 f"$.models.{name}", "River models are checked, but this version does not run them yet"
             )
-    for name in config.kpi_alerts:
-        findings.notice(
-            f"$.kpi_alerts.{name}", "KPI alerts are checked, but this version does not raise them yet"
-        )
+    for name, alert in config.kpi_alerts.items():
+        if alert.anomaly:
+            findings.notice(
+                f"$.kpi_alerts.{name}.anomaly",
+                "anomaly is checked, but this version judges by below and above alone",
+            )
     for name, event in config.events.names.items():
         if event.role is not None:
             findings.notice(f"$.events.{name}.role", "roles are kept, but this version does not use them yet")
@@ -264,16 +267,17 @@ def _check_kpi_alerts(config: Config, declared: Declared, findings: Findings) ->
         path = f"$.kpi_alerts.{name}"
         if alert.below is None and alert.above is None and not alert.anomaly:
             findings.refuse(path, found="no bound", expected="below, above or anomaly: true")
-        parts = alert.metric.split(".")
-        if (
-            parts[0] == "funnel"
-            and findings.complete
-            and (len(parts) < 2 or parts[1] not in declared["funnels"])
-        ):
-            expected = one_of(
-                [f"funnel.{funnel}" for funnel in declared["funnels"]], found=".".join(parts[:2])
+        elif alert.below is not None and alert.above is not None and alert.below > alert.above:
+            findings.refuse(
+                path,
+                found=f"below {alert.below:g}, above {alert.above:g}",
+                expected="below no larger than above",
             )
-            findings.refuse(f"{path}.metric", found=show(alert.metric), expected=expected)
+        try:
+            parse_kpi_metric(alert.metric, config.funnels)
+        except KpiMetricError as error:
+            if findings.complete and config.funnels.keys() == set(declared["funnels"]):
+                findings.refuse(f"{path}.metric", found=error.found, expected=error.expected)
         if alert.by is not None:
             _check_dimensions((alert.by,), f"{path}.by", findings)
 

@@ -232,6 +232,25 @@ def only(text: str) -> ConfigProblem:
             "funnel.f",
             "nothing",
         ),
+        (
+            "kpi_alerts: {k: {metric: users, below: 5, above: 4}}",
+            "$.kpi_alerts.k",
+            "below 5, above 4",
+            "below no larger than above",
+        ),
+        ("kpi_alerts: {k: {metric: users, below: 5, for: 0}}", "$.kpi_alerts.k.for", "0", "1 to 1000"),
+        (
+            "kpi_alerts: {k: {metric: users, below: 5, minimum: 3}}",
+            "$.kpi_alerts.k.minimum",
+            "minimum",
+            "min_count",
+        ),
+        (
+            "kpi_alerts: {k: {metric: users, below: 5, by: user_id}}",
+            "$.kpi_alerts.k.by[0]",
+            "names persons",
+            "one of",
+        ),
         # the rest
         ("events: {strict: {topic: clicks}}", "$.events.strict", "a mapping of 1", "true or false"),
         ("events: {x: {topic: click}}", "$.events.x.topic", '"click"', "clicks or participations"),

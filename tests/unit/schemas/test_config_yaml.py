@@ -72,7 +72,7 @@ models: {m: {kind: half_space_trees, trees: 5, height: 4, seed: 1, features: [us
 levels: {observe: 0.2, review: 0.5, block: 0.9}
 funnels: {f: {steps: [a, b], within: 1d, by: [page], windows: [all, 1d], order: strict}}
 dau: {by: [channel]}
-kpi_alerts: {k: {metric: funnel.f.rate, window: 5m, below: 0.5, for: 2}}
+kpi_alerts: {k: {metric: "funnel.f.rate(1, 2)", window: 5m, below: 0.5, for: 2}}
 events: {strict: true, a: {topic: clicks, role: view}}
 fields: {user_id: uid}
 topics: {clicks: c}
