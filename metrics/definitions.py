@@ -101,9 +101,9 @@ class MetricPlan:
     groups
         Definition.group by number.
     fields
-        Whose values are numbered: campaign, event, channel and all dimensions.
+        Whose values are numbered: campaign, event, channel and all dimensions, those of KPI alerts included.
     dims
-        Fields that split anything; a cell holds the campaign and then these.
+        Fields that split any definition; a cell holds the campaign and then these.
     """
 
     definitions: tuple[Definition, ...]
@@ -136,11 +136,12 @@ def make_metric_plan(config: Config) -> MetricPlan:
         funnels.append(_funnel_plan(name, funnel, len(definitions)))
         definitions.extend(_funnel_definitions(name, funnel))
     dims = tuple(dict.fromkeys(d.field for d in definitions if d.field is not None))
+    kpi_dims = [alert.by for alert in config.kpi_alerts.values() if alert.by is not None]
     return MetricPlan(
         definitions=tuple(definitions),
         funnels=tuple(funnels),
         groups=tuple(dict.fromkeys(definition.group for definition in definitions)),
-        fields=tuple(dict.fromkeys((CAMPAIGN_FIELD, EVENT_FIELD, CHANNEL_FIELD, *dims))),
+        fields=tuple(dict.fromkeys((CAMPAIGN_FIELD, EVENT_FIELD, CHANNEL_FIELD, *dims, *kpi_dims))),
         dims=dims,
         dau_definitions=dau_definitions,
         restate_ms=config.restate_ms,

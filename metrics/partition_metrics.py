@@ -6,7 +6,7 @@ only decides what may be forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,13 @@ from metrics.event_blocks import event_blocks
 from metrics.event_counts import EventCounts
 from metrics.event_tables import SPANS, EventColumns
 from metrics.funnel import MOST_EVENTS, FunnelCounter
+from metrics.kpi_counts import KpiColumns, KpiCounts
+from metrics.kpi_plan import make_kpi_plans
 from metrics.members import BEFORE_ALL_MS, BLOCKS, mark_all_bad
 from metrics.names import Names
 from metrics.partition_state import restore_state, take_state
 from schemas.config import Config
-from schemas.events import INTEGER_FIELDS, EventBatch
+from schemas.events import INTEGER_FIELDS, TOPICS, EventBatch
 from schemas.keys import KeyRing
 from schemas.partials import Block, BlockKey, empty_rows
 from schemas.verdicts import REVIEW
@@ -63,6 +65,7 @@ class PartitionMetrics:
             for funnel in self.plan.funnels
         )
         self.counts = EventCounts()
+        self.kpis = KpiCounts(make_kpi_plans(config))
         self.since_turn = dict.fromkeys((definition.identity for definition in self.plan.definitions), 0)
         """Turn from which on each definition counts, by identity."""
         self.retired: tuple[BlockKey, ...] = ()
@@ -113,8 +116,10 @@ class PartitionMetrics:
             self.days.forget()
         self.counts.forget(self.watermark_ms)
 
-    def changed_blocks(self, turn: int) -> list[Block]:
+    def changed_blocks(self, turn: int, *, idle: Collection[int] = ()) -> list[Block]:
         """Absolute values of all blocks that changed since the last call, as of ``turn``.
+
+        ``idle`` are numbers of topics of which nothing more is expected soon; KPI windows do not wait for them.
 
         The order depends on their keys alone. What is handed over counts as published: a snapshot must not
         become durable before the blocks of all calls before it are.
@@ -127,10 +132,15 @@ class PartitionMetrics:
         self.users.published(self.users.changed_blocks())
         self.counts.published(self.counts.changed_blocks())
         self.retired = ()
-        return sorted(blocks, key=lambda block: block_order(block.key))
+        blocks.sort(key=lambda block: block_order(block.key))
+        return blocks + self.kpi_blocks(turn, idle=idle)
+
+    def kpi_blocks(self, turn: int, *, idle: Collection[int] = ()) -> list[Block]:
+        """Those of KPI alerts that changed since the last call; what is promised comes behind what it is about."""
+        return self.kpis.changed_blocks(self.names, source=self.source, turn=turn, idle=idle)
 
     def all_blocks(self) -> list[Block]:
-        """Absolute values of all blocks that are still held: those that are not both over and published."""
+        """Absolute values of the metrics that are still held: of all blocks that are not both over and published."""
         users = np.arange(self.users.members.used[BLOCKS])
         spans = np.arange(self.counts.tables.used[SPANS])
         return sorted(self._blocks(self.turn, users, spans), key=lambda block: block_order(block.key))
@@ -196,6 +206,10 @@ class PartitionMetrics:
                 cost_minor=integers["cost_minor"],
             ),
             self.watermark_ms,
+        )
+        topic = TOPICS.index(batch.topic) if batch.topic in TOPICS else 0
+        self.kpis.count(
+            KpiColumns(topic, user_keys, bad, numbers, integers), self.names[EVENT_FIELD], self.watermark_ms
         )
 
     def _numbers(self, batch: EventBatch, rows: NDArray[np.int64], field: str) -> NDArray[np.int32]:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.block_rows import users_block_key
-from metrics.definitions import CAMPAIGN_FIELD, DEFINITION, is_campaign_date
+from metrics.definitions import CAMPAIGN_FIELD, is_campaign_date
 from metrics.event_tables import BUCKET, BUCKETS, MINUTE, MINUTES, OUTDATED, SPAN, SPANS, EventTables
 from metrics.funnel import FunnelCounter
 from metrics.funnel_chains import STEP_EVENT
 from metrics.funnel_slabs import SLAB
 from metrics.hash_index import new_index
-from metrics.members import BLOCK, BLOCKS, KEY, KEYS, LINK, LINKS, USER, USERS, Members
+from metrics.members import BLOCKS, Members
+from metrics.members_snapshot import packed_members, rows_of, unpacked_members
 from schemas.errors import StateError
 from schemas.partials import BlockKey
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from metrics.partition_metrics import PartitionMetrics
 
 VERSION = 2
+
+_KPI = "kpi."
 
 State = Mapping[str, NDArray[Any] | bytes]
 
@@ -56,7 +59,7 @@ class _Meta(msgspec.Struct):
 
 def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
     """Copy the state; see :meth:`PartitionMetrics.snapshot`."""
-    m, t = metrics.users.members, metrics.counts.tables
+    t = metrics.counts.tables
     names = {field: held.snapshot() for field, held in metrics.names.items()}
     meta = _Meta(
         version=VERSION,
@@ -78,11 +81,7 @@ def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
     )
     state: dict[str, NDArray[Any] | bytes] = {
         "meta": msgspec.msgpack.encode(meta),
-        "definitions": m.definitions.tobytes(),
-        "users": m.users[: m.used[USERS]].tobytes(),
-        "links": m.links[: m.used[LINKS]].tobytes(),
-        "keys": m.keys[: m.used[KEYS]].tobytes(),
-        "blocks": m.blocks[: m.used[BLOCKS]].tobytes(),
+        **packed_members(metrics.users.members),
         "cells": metrics.cells.snapshot(),
         "minutes": t.minutes[: t.used[MINUTES]].tobytes(),
         "spans": t.spans[: t.used[SPANS]].tobytes(),
@@ -90,6 +89,7 @@ def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
     }
     for field, (_, hashes, numbers) in names.items():
         state[f"hashes.{field}"], state[f"numbers.{field}"] = hashes, numbers
+    state |= {f"{_KPI}{part}": rows for part, rows in metrics.kpis.snapshot().items()}
     for number, funnel in enumerate(metrics.funnels):
         for part, rows in funnel.snapshot(metrics.watermark_ms).items():
             state[f"funnel.{number}.{part}"] = rows.tobytes()
@@ -110,6 +110,9 @@ def restore_state(metrics: PartitionMetrics, state: State) -> None:
     _restore_users(metrics, meta, state)
     _restore_funnels(metrics, meta, state)
     _restore_counts(metrics, meta, state)
+    kpis = {name.removeprefix(_KPI): rows for name, rows in state.items() if name.startswith(_KPI)}
+    if kpis:
+        metrics.kpis.restore(kpis, meta.watermark_ms)
 
 
 def _decoded_meta(state: State) -> _Meta:
@@ -123,7 +126,7 @@ def _decoded_meta(state: State) -> _Meta:
 
 
 def _restore_users(metrics: PartitionMetrics, meta: _Meta, state: State) -> None:
-    before = _members_of(state)
+    before = unpacked_members(state)
     identities = [definition.identity for definition in metrics.plan.definitions]
     numbers = [identities.index(one) if one in identities else -1 for one in meta.definitions]
     metrics.users.rebuild(
@@ -137,25 +140,6 @@ def _restore_users(metrics: PartitionMetrics, meta: _Meta, state: State) -> None
     if settings != (identities, metrics.plan.restate_ms, metrics.zones):
         metrics.users.members.blocks["dirty"] = 1
         metrics.retired += _gone(metrics, meta, before)
-
-
-def _members_of(state: State) -> Members:
-    """Tables as they were, without indexes."""
-    users, links = _rows(state, "users", USER), _rows(state, "links", LINK)
-    keys, blocks = _rows(state, "keys", KEY), _rows(state, "blocks", BLOCK)
-    return Members(
-        users=users,
-        user_index=new_index(1),
-        links=links,
-        pairs=np.zeros(2, np.uint64),
-        keys=keys,
-        key_index=new_index(1),
-        blocks=blocks,
-        block_index=new_index(1),
-        used=np.array([len(users), len(links), len(keys), len(blocks)], np.int64),
-        definitions=_rows(state, "definitions", DEFINITION),
-        restate_ms=np.zeros(1, np.int64),
-    )
 
 
 def _on_other_clocks(metrics: PartitionMetrics, meta: _Meta, before: Members) -> NDArray[np.bool_]:
@@ -187,8 +171,8 @@ def _restore_funnels(metrics: PartitionMetrics, meta: _Meta, state: State) -> No
         number = kept.get(funnel.plan.identity)
         if number is not None:
             funnel.restore(
-                _rows(state, f"funnel.{number}.slabs", SLAB),
-                _rows(state, f"funnel.{number}.arena", STEP_EVENT),
+                rows_of(state, f"funnel.{number}.slabs", SLAB),
+                rows_of(state, f"funnel.{number}.arena", STEP_EVENT),
                 ignored=meta.funnels[number].ignored,
                 count_again=meta.funnels[number].counted != _counted_by(metrics, funnel),
                 watermark_ms=meta.watermark_ms,
@@ -202,14 +186,10 @@ def _counted_by(metrics: PartitionMetrics, funnel: FunnelCounter) -> list[str]:
 
 
 def _restore_counts(metrics: PartitionMetrics, meta: _Meta, state: State) -> None:
-    minutes, spans = _rows(state, "minutes", MINUTE), _rows(state, "spans", SPAN)
-    buckets = _rows(state, "buckets", BUCKET)
+    minutes, spans = rows_of(state, "minutes", MINUTE), rows_of(state, "spans", SPAN)
+    buckets = rows_of(state, "buckets", BUCKET)
     used = np.zeros(4, np.int64)
     used[[MINUTES, SPANS, BUCKETS, OUTDATED]] = len(minutes), len(spans), len(buckets), meta.outdated
     index = new_index(1)
     before = EventTables(minutes, index, spans, index, buckets, index, used)
     metrics.counts.rebuild(before, meta.watermark_ms)
-
-
-def _rows(state: State, name: str, dtype: np.dtype[np.void]) -> NDArray[np.void]:
-    return np.frombuffer(bytes(state[name]), dtype).copy()

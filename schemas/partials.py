@@ -2,7 +2,7 @@
 
 A block is everything that one judge partition knows of one metric in one window of one campaign. It replaces
 the block of the same key from the same source when its turn is newer. Its rows are msgpack of one of the
-three Structs below; a block whose rows are empty says that the source counts nothing under that key any more.
+Structs below; a block whose rows are empty says that the source counts nothing under that key any more.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from __future__ import annotations
 import msgspec
 
 FUNNEL, DAU, EVENTS = "funnel", "dau", "events"
+KPI, KPI_PROGRESS, KPI_STATE = "kpi", "kpi_progress", "kpi_state"
+"""What KPI alerts need, no metrics of their own: counts by window, how far each source is, and what was decided.
+Their ``scope`` is what is counted, so that an alert that means something else now never reads old counts."""
+KPI_METRICS = (KPI, KPI_PROGRESS, KPI_STATE)
 ONE_CAMPAIGN, ALL_CAMPAIGNS = "campaign", "all_campaigns"
 """Scopes; the second is also the name of its only dimension."""
 TOTAL = "all"
@@ -80,9 +84,34 @@ class EventRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=
     bucket_count: bytes
 
 
-Rows = DauRows | FunnelRows | EventRows
+class KpiRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """Rows (dim_value, gross, suspect): counts by place.
 
-_SHAPES: dict[str, type[Rows]] = {DAU: DauRows, FUNNEL: FunnelRows, EVENTS: EventRows}
+    A place is 0 or 1 for the steps of a rate, 0 for users, events and sums, and the bucket of
+    :mod:`metrics.quantiles` for dwell times.
+    """
+
+    rows: list[tuple[str | None, dict[int, int], dict[int, int]]]
+
+
+class KpiProgress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """Of each topic that the source reads: largest event time in ms (None: no event yet), and whether it is idle.
+
+    Idle: everything that stands in the topic was read, a while ago.
+    """
+
+    topics: list[tuple[int | None, bool]]
+
+
+Rows = DauRows | FunnelRows | EventRows | KpiRows | KpiProgress
+
+_SHAPES: dict[str, type[Rows]] = {
+    DAU: DauRows,
+    FUNNEL: FunnelRows,
+    EVENTS: EventRows,
+    KPI: KpiRows,
+    KPI_PROGRESS: KpiProgress,
+}
 _ENCODER = msgspec.msgpack.Encoder()
 
 
