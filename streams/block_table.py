@@ -37,3 +37,13 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
         """Acknowledgements of everything that was set since the last call; all done means durable."""
         unsent, self._unsent = self._unsent, []
         return unsent
+
+    def put_in(self, partition: int, key: bytes, value: bytes) -> None:
+        """Set outside of an agent, where Faust would not know the partition."""
+        self.send_changelog(partition, key, value)
+        self.data[key] = value
+
+    def drop_in(self, partition: int, key: bytes) -> None:
+        """Remove outside of an agent."""
+        self.send_changelog(partition, key, None, value_serializer="raw")
+        self.data.pop(key, None)

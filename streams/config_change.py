@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from metrics.definitions import make_metric_plan
+from metrics.kpi_plan import make_kpi_plans
 from schemas.config import Config
 from schemas.partials import DAU
 
@@ -13,7 +14,8 @@ def starting_empty(before: Config, after: Config) -> list[str]:
     """Everything in ``after`` that counts or learns and that ``before`` did not define alike, by name.
 
     Renaming is no change for a feature: its state belongs to its definition. To a model belongs what it learned from,
-    to a funnel its steps; weights, rules and levels are no state.
+    to a funnel its steps, to a KPI alert what it measures in which windows. Weights, rules, levels and bounds are no
+    state.
 
     Examples
     --------
@@ -40,4 +42,5 @@ def _definitions(config: Config) -> dict[str, tuple[str, ...]]:
     }
     funnels = {f"funnel {funnel.name}": ("funnel", funnel.identity) for funnel in metrics.funnels}
     dau = {f"dau by {one.dim}": ("dau", one.identity) for one in metrics.definitions if one.metric == DAU}
-    return {**features, **models, **funnels, **dau}
+    kpis = {f"kpi {plan.name}": ("kpi", plan.name, plan.identity) for plan in make_kpi_plans(config)}
+    return {**features, **models, **funnels, **dau, **kpis}

@@ -24,6 +24,7 @@ from schemas.config import Config
 from schemas.decode import decode_json
 from schemas.errors import Abandoned, StateError
 from schemas.events import TOPICS, EventBatch
+from schemas.partials import Block
 from schemas.sightings import Claim, encode_claim, encode_sightings
 from schemas.verdicts import Verdicts
 from sinks.faults import fault_point
@@ -32,6 +33,7 @@ from streams.batches import Batch
 from streams.checkpoints import Checkpoint, CheckpointStore
 from streams.config_change import starting_empty
 from streams.context import Context
+from streams.idle_topics import IdleTopics
 from streams.installation import MAX_MESSAGE_BYTES
 from streams.log_reader import LogReader
 from streams.meters import Sample
@@ -59,6 +61,7 @@ class JudgeSeat:
         self._claim = new_claim()
         self._checkpointed_s = time.monotonic()
         self._placement = Placement(partition, context.partitions)
+        self._idle = IdleTopics(time.monotonic)
         self.outputs = Outputs(partition, context)
 
     # -- taking the seat -----------------------------------------------------------------------------------------
@@ -293,8 +296,7 @@ class JudgeSeat:
         """Send every count that changed since the last time to the rollup, and wait until it is durable there."""
 
         async def changed() -> None:
-            blocks = await asyncio.to_thread(self._metrics.changed_blocks, self._judge.turn)
-            await self.outputs.publish(blocks)
+            await self.outputs.publish(await self._changed_blocks())
 
         await self.order.at_rest(changed)
 
@@ -303,9 +305,7 @@ class JudgeSeat:
         taken: list[Checkpoint] = []
 
         async def look() -> None:
-            await self.outputs.publish(
-                await asyncio.to_thread(self._metrics.changed_blocks, self._judge.turn)
-            )
+            await self.outputs.publish(await self._changed_blocks())
             if self._judge.turn > self.outputs.checkpointed:
                 taken.append(await asyncio.to_thread(self._snapshot))
 
@@ -323,6 +323,12 @@ class JudgeSeat:
             self.outputs.checkpointed = checkpoint.position
             self._durable = checkpoint.meta
             self._checkpointed_s = looked_s
+
+    async def _changed_blocks(self) -> list[Block]:
+        idle = self._idle.look(
+            self.order.positions, lambda topic: self._reader.caught_up(TOPICS[topic], self.partition)
+        )
+        return await asyncio.to_thread(self._metrics.changed_blocks, self._judge.turn, idle=idle)
 
     def _snapshot(self) -> Checkpoint:
         positions = {topic: self.order.positions[number] for number, topic in enumerate(TOPICS)}

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Protocol
 
 from schemas.events import TOPICS
+from streams.batch_thread import Standing
 from streams.batches import TP, Record
 from streams.ranges import read_range
 from streams.security import kafka_brokers
@@ -21,6 +22,10 @@ class Offsets(Protocol):
 
     async def end_offsets(self, tps: Collection[TP]) -> dict[TP, int]:
         """Offset behind the last record of each log."""
+        ...
+
+    def standing(self, tp: TP) -> Standing | None:
+        """Where the client stands in a log; None when that is unknown."""
         ...
 
     async def offsets_for_times(self, times_ms: Mapping[TP, int]) -> dict[TP, int]:
@@ -64,6 +69,11 @@ class LogReader:
         """Offset behind the last record of the log."""
         tp = self._tp(role, partition)
         return (await self._offsets().end_offsets([tp]))[tp]
+
+    def caught_up(self, role: str, partition: int) -> bool:
+        """Whether everything that the log has was read and finished, as far as the broker last told."""
+        standing = self._offsets().standing(self._tp(role, partition))
+        return standing is not None and standing.caught_up
 
     async def first_positions(self, partition: int) -> dict[str, int]:
         """Where each event topic begins on a first start, as ``--from`` says."""

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 import msgspec
 
 from schemas.errors import Abandoned, FencedError, StateError
-from schemas.partials import Block
+from schemas.partials import KPI, KPI_METRICS, Block
 from schemas.verdicts import Verdicts
 from sinks.dead_letters import dead_letters
 from sinks.faults import fault_point
@@ -222,8 +222,10 @@ class Outputs:
 
 
 def rollup_partition(block: Block, partitions: int) -> int:
-    """Where a block is merged: a function of its key alone."""
-    return zlib.crc32(_encoder.encode(block.key)) % partitions
+    """Where a block is merged: a function of its key alone; all windows of a KPI alert meet in one place."""
+    key = block.key
+    place = (KPI, key.name, key.scope) if key.metric in KPI_METRICS else key
+    return zlib.crc32(_encoder.encode(place)) % partitions
 
 
 def _records(blocks: Sequence[Block], partitions: int) -> list[tuple[int, bytes]]:

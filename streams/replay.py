@@ -19,8 +19,10 @@ from detectors.inquiry import sightings_of
 from detectors.judge import Judge
 from detectors.lists import NO_LISTS, ListBook
 from detectors.shard import Shard
+from metrics.kpi import KpiAlerts
 from metrics.partition_metrics import PartitionMetrics
 from metrics.rollup import Rollup
+from schemas.alerts import Alert
 from schemas.config import Config
 from schemas.decode import decode_json
 from schemas.errors import ConfigError, StateError
@@ -46,11 +48,12 @@ _CLAIM = bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class ReplaySummary:
-    """What a replay did."""
+    """What a replay did; ``kpi_alerts`` in the order in which they were raised, those of one KPI together."""
 
     outcomes: Outcomes
     flagged: int
     out: Path
+    kpi_alerts: tuple[Alert, ...] = ()
 
 
 @dataclass
@@ -158,9 +161,11 @@ def replay(
     sink.open()
     held: list[Verdicts] = []
     rows = 0
+    kpis = KpiAlerts(config, sources=1)
     for batch in batches(paths, config, ring, batch_size):
         verdicts = core.judge(batch)
         totals.add(verdicts)
+        judge_kpis(kpis, core.metrics, core.metrics.watermark_ms)
         held.append(verdicts)
         rows += len(batch)
         if rows >= _COMMIT_ROWS or len(held) >= _COMMIT_TURNS:
@@ -170,8 +175,17 @@ def replay(
     if held:
         sink.write(held)
     write_metrics(core.metrics, out)
+    judge_kpis(kpis, core.metrics, core.metrics.kpis.progress_ms[0])
     outcomes = Outcomes(totals.verdicts, totals.late, totals.duplicates, totals.rejected)
-    return ReplaySummary(outcomes, totals.flagged, out)
+    return ReplaySummary(outcomes, totals.flagged, out, tuple(kpis.untold))
+
+
+def judge_kpis(kpis: KpiAlerts, metrics: PartitionMetrics, reached_ms: int | None) -> None:
+    """Judge the KPI windows that end by then; below the watermark nothing changes, so batches do not matter."""
+    for block in metrics.kpi_blocks(metrics.turn):
+        kpis.put(block)
+    if reached_ms is not None:
+        kpis.advance(reached_ms)
 
 
 def write_metrics(metrics: PartitionMetrics, out: Path) -> None:

@@ -18,11 +18,12 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from metrics.kpi import KpiAlerts
 from metrics.rollup import Rollup
 from schemas.config import Config
 from schemas.errors import FencedError
 from schemas.metric_tables import METRIC_SCHEMAS
-from schemas.partials import DAU, FUNNEL, Block
+from schemas.partials import DAU, FUNNEL, KPI_METRICS, Block
 from sinks.faults import fault_point
 from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
@@ -87,10 +88,22 @@ class _Owned:
     """What this process knows of one rollup partition."""
 
     merged: Rollup
+    kpis: KpiAlerts
     position: int
     """Offset of the partials up to which ``merged`` counts."""
     written: int = -1
     """Position at which every sink stands."""
+
+    def put(self, block: Block) -> bool:
+        """Take a block where it belongs; False when it need not be kept."""
+        return self.kpis.put(block) if block.key.metric in KPI_METRICS else self.merged.put(block)
+
+    def take_up(self, block: Block) -> None:
+        """Take a block that was kept."""
+        if block.key.metric in KPI_METRICS:
+            self.kpis.take_up(block)
+        else:
+            self.merged.put(block)
 
 
 class RollupApp:
@@ -141,25 +154,25 @@ class RollupApp:
         async for batch in batches:
             async with self._lock:
                 owned = self._owned.get(batch.partition) or self._take_over(batch)
-                self._put(owned.merged, batch)
+                self._put(owned, batch)
                 owned.position = batch.next
             if self._flushing is None:
                 self._flushing = asyncio.create_task(self._flush_loop())
 
-    def _put(self, merged: Rollup, batch: Batch) -> None:
+    def _put(self, owned: _Owned, batch: Batch) -> None:
         for record in batch.records:
             for block in _blocks_decoder.decode(record.value or _NO_BLOCKS):
-                if merged.put(block):
+                if owned.put(block):
                     self._table[_encoder.encode((block.key, block.source))] = _encoder.encode(block)
 
     def _take_over(self, batch: Batch) -> _Owned:
         """Begin a partition with what its table has; the memory store may hold other partitions' keys too."""
-        merged = Rollup()
+        kpis = KpiAlerts(self._config, sources=self._partitions)
+        owned = self._owned[batch.partition] = _Owned(Rollup(), kpis, batch.start)
         for value in self._table.values():
             block = _block_decoder.decode(value)
             if rollup_partition(block, self._partitions) == batch.partition:
-                merged.put(block)
-        owned = self._owned[batch.partition] = _Owned(merged, batch.start)
+                owned.take_up(block)
         return owned
 
     def pulse(self) -> Pulse:
@@ -216,8 +229,11 @@ class RollupApp:
                 continue
             async with self._lock:
                 position = owned.position
+                await asyncio.to_thread(owned.kpis.advance)
+                self._keep_decisions(partition, owned.kpis)
                 self._unsent += self._table.take_unsent()
                 change = await asyncio.to_thread(_change_of, owned.merged)
+            await self._tell(owned.kpis)
             await self._replace_files(partition, position, change.tables)
             await self._show_in_redis(partition, owned, position, change)
             fault_point("rollup.shown")
@@ -225,6 +241,23 @@ class RollupApp:
             await self._changelog_durable()
             fault_point("rollup.durable")
             mark_up_to(consumer_of(self.app), TP(self._topic, partition), position)
+
+    def _keep_decisions(self, partition: int, kpis: KpiAlerts) -> None:
+        """Keep what was decided about windows that have closed, and drop their blocks."""
+        for place, block in kpis.changes():
+            key = _encoder.encode(place)
+            if block is None:
+                self._table.drop_in(partition, key)
+            else:
+                self._table.put_in(partition, key, _encoder.encode(block))
+
+    async def _tell(self, kpis: KpiAlerts) -> None:
+        """Tell what was decided, which must be durable before: judged again it might come out otherwise."""
+        alerts = kpis.untold
+        if alerts:
+            await self._changelog_durable()
+            await self._outbox.tell(alerts)
+            kpis.told()
 
     async def _replace_files(self, partition: int, position: int, tables: Mapping[str, Any]) -> None:
         for name, table in tables.items():
