@@ -245,7 +245,7 @@ def incidents(alert: KpiAlert, numbers: list[tuple[int, float | None]]) -> Itera
 
 
 @given(histories(), st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_alerts_are_those_of_the_windows_whatever_the_cut_the_sources_and_the_kills(
     events: list[dict[str, Any]], seed: int
 ) -> None:
