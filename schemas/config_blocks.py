@@ -248,7 +248,10 @@ class KpiAlert(Block, frozen=True, rename={"window_ms": "window", "for_": "for",
         tenth of the window, at most a minute.
     """
 
-    metric: Annotated[Text, Meta(description='a metric, such as "funnel.purchase.rate(2, 3)"')]
+    metric: Annotated[
+        str,
+        Meta(min_length=1, max_length=500, description='a metric, such as "funnel.purchase.rate(2, 3)"'),
+    ]
     by: Annotated[Name | None, Meta(description="a dimension, such as channel")] = None
     window_ms: Length = 5 * UNITS_MS["m"]
     below: Bound | None = None

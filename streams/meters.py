@@ -54,6 +54,11 @@ METRICS: Mapping[str, Metric] = {
     ),
     "keys": Metric("gauge", ("partition",), "Entities that a shard holds."),
     "memory_bytes": Metric("gauge", ("of",), "Memory: of the whole process, of the entities."),
+    "kpi_values_ignored_total": Metric(
+        "counter",
+        (),
+        "Values of dimensions, by window, that KPI alerts had no place for since the partitions were taken.",
+    ),
     "away_seconds": Metric(
         "gauge", ("component",), "How long a component has been waited for; absent when it is there."
     ),

@@ -32,7 +32,7 @@ from sinks.redis_functions import ForgottenError
 from streams.alert_outbox import AlertOutbox
 from streams.block_table import BlockTable
 from streams.fatal import exit_code_of, stop_process
-from streams.meters import Meters, Pulse
+from streams.meters import Meters, Pulse, Sample
 from streams.outputs import rollup_partition
 from streams.pulse import Watchdog, measure
 from streams.security import kafka_brokers, redis_client
@@ -179,11 +179,15 @@ class RollupApp:
         """How the rollup fares."""
         return measure(
             consumer_of(self.app),
-            self._meters.samples(),
+            [*self._meters.samples(), self._ignored_values()],
             watched=[self._topic],
             watchdog=self._watchdog,
             pause_s=FLUSH_INTERVAL_S,
         )
+
+    def _ignored_values(self) -> Sample:
+        ignored = sum(owned.kpis.ignored for owned in self._owned.values())
+        return Sample("kpi_values_ignored_total", (), ignored)
 
     # -- showing -------------------------------------------------------------------------------------------------
 
