@@ -31,8 +31,8 @@ from schemas.partials import KPI, KPI_PROGRESS, Block, BlockKey, KpiProgress, Kp
 MOST_VALUES = 1_024
 """Values of a dimension, first come; all others are one, ``(other)``, in KPI alerts."""
 
-_Place = tuple[int, int, int, bool]
-"""Start of the window, number of the value, place (:class:`KpiRows`), suspect."""
+_PLACES = 4_096
+"""More than there are buckets: window, value, suspect and place make one number, 40 bits of it for the windows."""
 
 
 class KpiColumns(NamedTuple):
@@ -187,22 +187,22 @@ class KpiCounts:
             chosen &= added >= 0
         if not chosen.any():
             return
-        ts_ms = columns.integers["ts"][chosen]
-        cells = np.stack(
-            (
-                ts_ms - ts_ms % plan.window_ms,
-                _values(plan, columns)[chosen],
-                columns.bad[chosen],
-                places[chosen],
-            )
-        )
-        kinds, which = np.unique(cells, axis=1, return_inverse=True)
-        totals = _capped_totals(which.reshape(-1), added[chosen], kinds.shape[1])
-        for (start_ms, value, bad, place), total in zip(kinds.T.tolist(), totals, strict=True):
-            window = self._windows.setdefault((number, start_ms), _Window({}, dirty=True))
-            window.dirty = True
-            cell = (value, bool(bad), place)
-            window.counts[cell] = min(window.counts.get(cell, 0) + total, LARGEST)
+        starts, windows = np.unique(columns.integers["ts"][chosen] // plan.window_ms, return_inverse=True)
+        cells = (windows * MOST_VALUES + _values(plan, columns)[chosen]) * 2 + columns.bad[chosen]
+        kinds, which = np.unique(cells * _PLACES + places[chosen], return_inverse=True)
+        for kind, total in zip(kinds.tolist(), _capped_totals(which, added[chosen], len(kinds)), strict=True):
+            cell, place = divmod(kind, _PLACES)
+            window_value, bad = divmod(cell, 2)
+            at, value = divmod(window_value, MOST_VALUES)
+            window = self._window(number, int(starts[at]) * plan.window_ms)
+            key = (value, bool(bad), place)
+            window.counts[key] = min(window.counts.get(key, 0) + total, LARGEST)
+
+    def _window(self, number: int, start_ms: int) -> _Window:
+        """A window of a plan, which is about to change."""
+        window = self._windows.setdefault((number, start_ms), _Window({}, dirty=True))
+        window.dirty = True
+        return window
 
     # -- snapshots ---------------------------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class KpiCounts:
         return {"meta": msgspec.msgpack.encode(meta), **packed_members(self._users.members)}
 
     def restore(self, state: Mapping[str, NDArray[Any] | bytes], watermark_ms: int) -> None:
-        """Take up a snapshot, perhaps of other plans: what is counted alike goes on, everything is told again."""
+        """Take up a snapshot, perhaps of other plans: what is counted alike goes on."""
         try:
             meta = msgspec.msgpack.decode(bytes(state["meta"]), type=_Meta)
         except (KeyError, msgspec.DecodeError) as error:
