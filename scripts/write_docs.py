@@ -124,8 +124,7 @@ def _block(field: msgspec.structs.FieldInfo) -> Iterator[str]:
     yield f"### `{field.encode_name}`"
     for kind in structs_in(field.type):
         yield _sentences(kind)
-        if kind is not Config and msgspec.structs.fields(kind):
-            yield _table(("key", "expected", "default"), [_row(one) for one in msgspec.structs.fields(kind)])
+        yield _table(("key", "expected", "default"), [_row(one) for one in written_fields(kind)])
     if not list(structs_in(field.type)):
         yield (
             _PLAIN_BLOCKS.get(field.encode_name)
@@ -143,6 +142,12 @@ _PLAIN_BLOCKS = {
     ),
     "restate": "How long after the end of a window a verdict still makes its user suspect in it. Default `30d`.",
 }
+
+
+def written_fields(kind: type[Block]) -> list[msgspec.structs.FieldInfo]:
+    """The fields that people write; others are filled in when the files are read."""
+    filled_in = getattr(kind, "FILLED_IN", ())
+    return [field for field in msgspec.structs.fields(kind) if field.name not in filled_in]
 
 
 def structs_in(kind: Any) -> Iterator[type[Block]]:
@@ -186,7 +191,13 @@ def _duration(value_ms: int) -> str:
 
 def _sentences(kind: type) -> str:
     tag = kind.__struct_config__.tag if hasattr(kind, "__struct_config__") else None
-    said = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("``", "`")
+    """What a type says of itself, without the sections for programmers."""
+    said = (
+        (inspect.getdoc(kind) or "")
+        .split("\n\nExamples\n")[0]
+        .split("\n\nParameters\n")[0]
+        .replace("``", "`")
+    )
     return f"`kind: {tag}`: {said}" if tag else said
 
 
