@@ -28,6 +28,13 @@ def check(config_folder: Path | None) -> None:
         # What was asked has its answer, and the answer is no; to the other commands it is wrong use.
         errors.print(str(error), markup=False)
         sys.exit(1)
+    from sinks.alert_channels import read_channels
+
+    try:
+        read_channels(config.alerts)
+    except ConfigError as error:
+        # The place where a config is checked need not be the one where its secrets are.
+        errors.print(f"note: a worker here could not tell that channel: {error}", markup=False)
     click.echo(
         f"good: {len(config.features)} features, {len(config.rules)} rules, {len(config.models)} models, "
         f"{len(config.funnels)} funnels; hash {config.hash}"

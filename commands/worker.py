@@ -41,6 +41,7 @@ def worker(config_folder: Path | None, **options: Any) -> None:
     \b
     woolwatch worker --config config --brokers localhost:9092 --redis redis://localhost:6379/0 --out out --state state
     """
+    from sinks.alert_channels import read_channels
     from streams.list_store import ListStore
     from streams.logs import set_up_logs
     from streams.warm_up import warm_up
@@ -50,7 +51,9 @@ def worker(config_folder: Path | None, **options: Any) -> None:
     read = config_folder_in(config_folder, tell=log.info)
     config = read.config
     settings = settings_of(config, **options)
-    ListStore(settings.state_folder, load_key(settings.key_file)).keep_all(read.lists)
+    ring = load_key(settings.key_file)
+    read_channels(config.alerts)  # or say now what is missing
+    ListStore(settings.state_folder, ring).keep_all(read.lists)
     warm_up()  # before partitions are taken, not within the first batch
 
     async def run() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -121,19 +122,18 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[_KeptTally])
 
 
-def pack_tallies(tallies: dict[int, Tally]) -> bytes:
-    """All of them as bytes, for a checkpoint."""
+def pack_tallies(tallies: Iterable[tuple[int, Tally]]) -> bytes:
+    """Tallies with their keys as bytes, for a checkpoint."""
     return _encoder.encode(
         [
             _KeptTally(key, tally.incident, tally.counts(), tally.users.tobytes(), tally.changed)
-            for key, tally in tallies.items()
+            for key, tally in tallies
         ]
     )
 
 
-def unpack_tallies(raw: bytes) -> dict[int, Tally]:
-    """Take up what :func:`pack_tallies` made."""
-    tallies = {}
+def unpack_tallies(raw: bytes) -> Iterator[tuple[int, Tally]]:
+    """What :func:`pack_tallies` packed."""
     for kept in _decoder.decode(raw):
         counts = msgspec.structs.asdict(kept.counts)
         counts |= {
@@ -141,5 +141,4 @@ def unpack_tallies(raw: bytes) -> dict[int, Tally]:
             "accounts": list(kept.counts.accounts),
             "reasons": dict(kept.counts.reasons),
         }
-        tallies[kept.key] = Tally(incident=kept.incident, changed=kept.changed, **counts)
-    return tallies
+        yield kept.key, Tally(incident=kept.incident, changed=kept.changed, **counts)

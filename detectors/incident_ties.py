@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schemas.config import Config
+from schemas.config import Config, ListSource
 from schemas.rule_tree import InputKind, inputs_of
 
 MODEL_PREFIX = "model:"
@@ -28,8 +28,8 @@ class Tie:
 
 def ties_of(config: Config) -> tuple[Tie, ...]:
     """The reasons of a config, those that say most first; of equal weight in the order of the config."""
-    ties = [Tie(name, _entity_of_rule(config, name), rule.weight) for name, rule in config.rules.items()]
-    ties += [Tie(name, _shared(source.entity), source.weight) for name, source in config.lists.items()]
+    ties = [Tie(name, _shared(source.entity), _weight(source)) for name, source in config.lists.items()]
+    ties += [Tie(name, _entity_of_rule(config, name), rule.weight) for name, rule in config.rules.items()]
     ties += [Tie(MODEL_PREFIX + name, None, model.weight) for name, model in config.models.items()]
     return tuple(sorted(ties, key=lambda tie: -tie.weight))
 
@@ -37,6 +37,10 @@ def ties_of(config: Config) -> tuple[Tie, ...]:
 def pseudonym_kind(entity: str) -> str:
     """The kind under which values of an entity get their pseudonym, the same as in the tables where they show it."""
     return _PSEUDONYM_KINDS.get(entity, entity)
+
+
+def _weight(source: ListSource) -> float:
+    return 1.0 if source.kind == "black" else source.weight
 
 
 def _entity_of_rule(config: Config, name: str) -> str | None:

@@ -103,6 +103,11 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(Entry)
 
 
+def chain_name(partition: int, table: str = "") -> str:
+    """Folder of a chain of commits, below ``_log/`` and ``_staging/``."""
+    return f"{table}-p{partition}" if table else f"p{partition}"
+
+
 class CommitLog:
     """The entries of one judge partition.
 
@@ -112,10 +117,13 @@ class CommitLog:
         The sink's folder.
     partition
         The judge partition.
+    table
+        Of a chain besides that of the verdicts, such as that of the alerts: its name. Then ``partition`` is one of
+        its own source, and what are called turns are offsets there.
     """
 
-    def __init__(self, root: Path, partition: int) -> None:
-        self._folder = root / LOG_FOLDER / f"p{partition}"
+    def __init__(self, root: Path, partition: int, *, table: str = "") -> None:
+        self._folder = root / LOG_FOLDER / chain_name(partition, table)
 
     def create_folder(self) -> None:
         """Make the folder of the entries."""

@@ -167,6 +167,25 @@ local function metric_write(keys, args)
   return {'written', position}
 end
 
+-- keys: the stream; args: key that remembers whom it told, how many to keep in the stream, how many to remember,
+-- packed alerts: a key, and fields and values in turn. Adds each alert once; answers how many it added.
+local function alert_write(keys, args)
+  local told, keep, remember = args[1], whole(args[2]), whole(args[3])
+  local alerts = columns_of(args[4], 2)
+  local newest = redis.call('ZREVRANGE', told, 0, 0, 'WITHSCORES')
+  local number, added = tonumber(newest[2] or 0), 0
+  for i = 1, #alerts[1] do
+    if not redis.call('ZSCORE', told, alerts[1][i]) then
+      number, added = number + 1, added + 1
+      redis.call('XADD', keys[1], 'MAXLEN', '~', keep, '*', unpack(alerts[2][i]))
+      redis.call('ZADD', told, number, alerts[1][i])
+    end
+  end
+  redis.call('ZREMRANGEBYRANK', told, 0, -(remember + 1))
+  return {'written', added}
+end
+
 redis.register_function('woolwatch_take_over', take_over)
 redis.register_function('woolwatch_judge_write', judge_write)
 redis.register_function('woolwatch_metric_write', metric_write)
+redis.register_function('woolwatch_alert_write', alert_write)

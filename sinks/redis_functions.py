@@ -113,6 +113,17 @@ class RedisFunctions:
         _refuse(answer, state, epoch, position)
         return position
 
+    async def add_alerts(self, stream: str, *arguments: Argument) -> int:
+        """Call ``alert_write``; returns how many alerts were new.
+
+        Raises
+        ------
+        UnreachableError
+            Redis did not answer, or refused; the same call may be made again.
+        """
+        _, added = await self._call("alert_write", stream, *arguments)
+        return added
+
     async def _call(self, name: str, state: str, *arguments: Argument) -> tuple[str, int]:
         function = f"woolwatch_{name}"
         try:

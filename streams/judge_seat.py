@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.dedupe import NEVER
+from detectors.incidents import Incidents
 from detectors.inquiry import Inquiry, sightings_of
 from detectors.judge import Judge
 from detectors.plan import make_plan
@@ -128,7 +129,7 @@ class JudgeSeat:
     async def _first_checkpoint(self) -> Checkpoint:
         """The state before the first turn; durable, so that the beginning is decided once."""
         config = self._context.config
-        judge, metrics = await self._new_judge(config)
+        judge, metrics, incidents = await self._new_judge(config)
         meta = self._meta(
             config=config.hash,
             positions=await self._reader.first_positions(self.partition),
@@ -137,7 +138,7 @@ class JudgeSeat:
             letters_position=await self._reader.end("deadletters", self.partition),
             claim="",
         )
-        state = {**_under("judge", judge.snapshot()), **_under("metrics", metrics.snapshot())}
+        state = _state_of(judge, metrics, incidents)
         checkpoint = Checkpoint(0, meta, state)
         await asyncio.to_thread(self._store.save, checkpoint)
         return checkpoint
@@ -158,17 +159,19 @@ class JudgeSeat:
             )
         return meta
 
-    async def _new_judge(self, config: Config) -> tuple[Judge, PartitionMetrics]:
+    async def _new_judge(self, config: Config) -> tuple[Judge, PartitionMetrics, Incidents]:
         ring, owners = self._context.ring, self._context.partitions
         lists = await asyncio.to_thread(self._context.lists.of, config)
         judge = Judge(config, ring, partition=self.partition, owners=owners, lists=lists)
-        return judge, PartitionMetrics(config, ring, source=self.partition)
+        metrics = PartitionMetrics(config, ring, source=self.partition)
+        return judge, metrics, Incidents(config, ring, source=self.partition)
 
     async def _take_up(self, checkpoint: Checkpoint) -> None:
         config = self._context.configs.config(bytes.fromhex(checkpoint.meta["config"]))
-        self._judge, self._metrics = await self._new_judge(config)
+        self._judge, self._metrics, self._incidents = await self._new_judge(config)
         self._judge.restore(_part(checkpoint.state, "judge"))
         self._metrics.restore(_part(checkpoint.state, "metrics"))
+        self._incidents.restore(_part(checkpoint.state, "incidents"))
 
     async def _make_claim(self) -> int:
         """Claim on every other owner's partition first, on our own last. Returns where the last one stands."""
@@ -192,15 +195,16 @@ class JudgeSeat:
         """Go on under another config: what is defined alike keeps its state, what is new starts empty."""
         if config.hash == self._judge.config_hash:
             return
-        before, (judge, metrics) = self._judge, await self._new_judge(config)
-        counts = self._metrics
+        before, (judge, metrics, incidents) = self._judge, await self._new_judge(config)
+        counts, told = self._metrics, self._incidents
 
         def hand_over() -> None:
             judge.restore(before.snapshot())
             metrics.restore(counts.snapshot())
+            incidents.restore(told.snapshot())
 
         await asyncio.to_thread(hand_over)
-        self._judge, self._metrics = judge, metrics
+        self._judge, self._metrics, self._incidents = judge, metrics, incidents
         log.info(
             "judge %d: config %s from turn %d on, that is from offsets %s; these start empty there: %s",
             self.partition,
@@ -288,6 +292,7 @@ class JudgeSeat:
             turn=verdicts.turn,
             watermark_ms=self._judge.watermark_ms,
         )
+        self._incidents.update(verdicts)
         return verdicts
 
     # -- leaving traces ------------------------------------------------------------------------------------------
@@ -328,7 +333,15 @@ class JudgeSeat:
         idle = self._idle.look(
             self.order.positions, lambda topic: self._reader.caught_up(TOPICS[topic], self.partition)
         )
-        return await asyncio.to_thread(self._metrics.changed_blocks, self._judge.turn, idle=idle)
+
+        def changed() -> list[Block]:
+            turn = self._judge.turn
+            return [
+                *self._metrics.changed_blocks(turn, idle=idle),
+                *self._incidents.changed_blocks(turn),
+            ]
+
+        return await asyncio.to_thread(changed)
 
     def _snapshot(self) -> Checkpoint:
         positions = {topic: self.order.positions[number] for number, topic in enumerate(TOPICS)}
@@ -340,7 +353,7 @@ class JudgeSeat:
             letters_position=self.outputs.letters_position,
             claim=self._claim.hex(),
         )
-        state = {**_under("judge", self._judge.snapshot()), **_under("metrics", self._metrics.snapshot())}
+        state = _state_of(self._judge, self._metrics, self._incidents)
         return Checkpoint(self._judge.turn, meta, state)
 
     def samples(self) -> list[Sample]:
@@ -373,6 +386,14 @@ async def _compute(rows: int, work: Callable[[], Result]) -> Result:
     if rows < _IN_THREAD_ROWS:
         return work()
     return await asyncio.to_thread(work)
+
+
+def _state_of(judge: Judge, metrics: PartitionMetrics, incidents: Incidents) -> dict[str, Any]:
+    return {
+        **_under("judge", judge.snapshot()),
+        **_under("metrics", metrics.snapshot()),
+        **_under("incidents", incidents.snapshot()),
+    }
 
 
 def _under(part: str, state: Mapping[str, Any]) -> dict[str, Any]:

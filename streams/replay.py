@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.incident_alerts import IncidentAlerts
+from detectors.incidents import Incidents
 from detectors.inquiry import sightings_of
 from detectors.judge import Judge
 from detectors.lists import NO_LISTS, ListBook
@@ -31,6 +33,7 @@ from schemas.keys import KeyRing
 from schemas.metric_tables import METRIC_SCHEMAS
 from schemas.tabular import NO_TOPIC, decode_table
 from schemas.verdicts import Outcomes, Verdicts
+from sinks.alert_tables import AlertTables
 from sinks.metric_files import MetricFiles
 from sinks.parquet import ParquetSink
 from streams import recordings
@@ -80,6 +83,7 @@ class Core:
         self._judge = Judge(config, ring, partition=0, owners=1, topics=1, lists=lists)
         self._shard = Shard(0, max_keys=config.memory.max_keys, lateness_ms=config.lateness_ms)
         self.metrics = PartitionMetrics(config, ring, source=0)
+        self.incidents = Incidents(config, ring, source=0)
 
     def snapshot(self) -> dict[str, Any]:
         """Copies of all state."""
@@ -87,6 +91,7 @@ class Core:
             "judge": self._judge.snapshot(),
             "shard": self._shard.snapshot(),
             "metrics": self.metrics.snapshot(),
+            "incidents": self.incidents.snapshot(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -94,6 +99,7 @@ class Core:
         self._judge.restore(state["judge"])
         self._shard.restore(state["shard"])
         self.metrics.restore(state["metrics"])
+        self.incidents.restore(state["incidents"])
 
     def judge(self, batch: EventBatch) -> Verdicts:
         """Take one batch as one turn."""
@@ -114,6 +120,7 @@ class Core:
             turn=verdicts.turn,
             watermark_ms=judge.watermark_ms,
         )
+        self.incidents.update(verdicts)
         return verdicts
 
 
@@ -161,11 +168,13 @@ def replay(
     sink.open()
     held: list[Verdicts] = []
     rows = 0
-    kpis = KpiAlerts(config, sources=1)
+    alerts, kpis = IncidentAlerts(config), KpiAlerts(config, sources=1)
     for batch in batches(paths, config, ring, batch_size):
         verdicts = core.judge(batch)
         totals.add(verdicts)
         judge_kpis(kpis, core.metrics, core.metrics.watermark_ms)
+        for block in core.incidents.changed_blocks(verdicts.turn):
+            alerts.put(block)
         held.append(verdicts)
         rows += len(batch)
         if rows >= _COMMIT_ROWS or len(held) >= _COMMIT_TURNS:
@@ -176,6 +185,7 @@ def replay(
         sink.write(held)
     write_metrics(core.metrics, out)
     judge_kpis(kpis, core.metrics, core.metrics.kpis.progress_ms[0])
+    write_alerts([*(alert for alert, _ in alerts.due()), *kpis.untold], out, ring)
     outcomes = Outcomes(totals.verdicts, totals.late, totals.duplicates, totals.rejected)
     return ReplaySummary(outcomes, totals.flagged, out, tuple(kpis.untold))
 
@@ -195,6 +205,13 @@ def write_metrics(metrics: PartitionMetrics, out: Path) -> None:
         rollup.put(block)
     for table in METRIC_SCHEMAS:
         files.replace(table, 0, 1, rollup.table(table))
+
+
+def write_alerts(alerts: Sequence[Alert], out: Path, ring: KeyRing) -> None:
+    """Write the alerts of a whole recording: each with the numbers of its end, for nobody waited for its beginning."""
+    tables = AlertTables(out, 0, key_fingerprint=ring.fingerprint)
+    tables.open()
+    tables.write_alerts(alerts, next_=len(alerts))
 
 
 def batches(paths: Sequence[Path], config: Config, ring: KeyRing, batch_size: int) -> Iterator[EventBatch]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,17 +18,22 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from detectors.incident_alerts import IncidentAlerts
 from metrics.kpi import KpiAlerts
 from metrics.rollup import Rollup
 from schemas.config import Config
 from schemas.errors import FencedError
+from schemas.incidents import INCIDENTS
 from schemas.metric_tables import METRIC_SCHEMAS
 from schemas.partials import DAU, FUNNEL, KPI_METRICS, Block
+from sinks.alert_channels import read_channels
+from sinks.alert_stream import AlertStream
 from sinks.faults import fault_point
 from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
 from sinks.patience import patiently
 from sinks.redis_functions import ForgottenError
+from streams.alert_delivery import AlertDelivery
 from streams.alert_outbox import AlertOutbox
 from streams.block_table import BlockTable
 from streams.fatal import exit_code_of, stop_process
@@ -88,6 +93,7 @@ class _Owned:
     """What this process knows of one rollup partition."""
 
     merged: Rollup
+    incidents: IncidentAlerts
     kpis: KpiAlerts
     position: int
     """Offset of the partials up to which ``merged`` counts."""
@@ -96,6 +102,8 @@ class _Owned:
 
     def put(self, block: Block) -> bool:
         """Take a block where it belongs; False when it need not be kept."""
+        if block.key.metric == INCIDENTS:
+            return self.incidents.put(block)
         return self.kpis.put(block) if block.key.metric in KPI_METRICS else self.merged.put(block)
 
     def take_up(self, block: Block) -> None:
@@ -103,7 +111,7 @@ class _Owned:
         if block.key.metric in KPI_METRICS:
             self.kpis.take_up(block)
         else:
-            self.merged.put(block)
+            self.put(block)
 
 
 class RollupApp:
@@ -126,9 +134,17 @@ class RollupApp:
         self._lock = asyncio.Lock()
         self._meters, self._watchdog = Meters(), Watchdog()
         self._files = MetricFiles(settings.out_folder)
-        self._redis = MetricRedis(
-            redis_client(settings), key_fingerprint=key_fingerprint, namespace=settings.namespace
+        redis = redis_client(settings)
+        self._redis = MetricRedis(redis, key_fingerprint=key_fingerprint, namespace=settings.namespace)
+        self._delivery = AlertDelivery(
+            settings,
+            AlertStream(redis, namespace=settings.namespace),
+            read_channels(config.alerts),
+            give_up_s=config.alerts.give_up_ms / 1000,
+            key_fingerprint=key_fingerprint,
+            mark=lambda tp, position: mark_up_to(consumer_of(self.app), tp, position),
         )
+        self._delivering: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._unsent: list[asyncio.Future[Any]] = []
         self.app = self._make_app()
@@ -143,6 +159,7 @@ class RollupApp:
             group=self._settings.rollup_group,
         )
         batch_agent(app, self._topic, self.merge)
+        batch_agent(app, self._settings.topic("alerts"), self.deliver)
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         app.on_before_shutdown.connect(self._on_shutdown, weak=False)
         return app
@@ -167,8 +184,12 @@ class RollupApp:
 
     def _take_over(self, batch: Batch) -> _Owned:
         """Begin a partition with what its table has; the memory store may hold other partitions' keys too."""
-        kpis = KpiAlerts(self._config, sources=self._partitions)
-        owned = self._owned[batch.partition] = _Owned(Rollup(), kpis, batch.start)
+        owned = self._owned[batch.partition] = _Owned(
+            Rollup(),
+            IncidentAlerts(self._config),
+            KpiAlerts(self._config, sources=self._partitions),
+            batch.start,
+        )
         for value in self._table.values():
             block = _block_decoder.decode(value)
             if rollup_partition(block, self._partitions) == batch.partition:
@@ -188,6 +209,18 @@ class RollupApp:
     def _ignored_values(self) -> Sample:
         ignored = sum(owned.kpis.ignored for owned in self._owned.values())
         return Sample("kpi_values_ignored_total", (), ignored)
+
+    async def deliver(self, batches: AsyncIterator[Batch]) -> None:
+        """Hand alerts on to Redis, the table and the channels."""
+        if self._delivering is None:
+            self._delivering = asyncio.create_task(self._deliver_loop())
+        await self._delivery.deliver(batches)
+
+    async def _deliver_loop(self) -> None:
+        try:
+            await self._delivery.run()
+        except Exception as error:  # noqa: BLE001 - whatever it was: alerts that nobody is told of
+            stop_process(f"the delivery of alerts failed: {error}", exit_code=exit_code_of(error))
 
     # -- showing -------------------------------------------------------------------------------------------------
 
@@ -212,19 +245,38 @@ class RollupApp:
                 await asyncio.sleep(SETTLE_S)
                 while consumer.generation is None:  # noqa: ASYNC110 - the group tells nobody
                     await asyncio.sleep(_LOOK_AGAIN_S)
-                tps = [TP(self._topic, p) for p in range(self._partitions)]
-                owned = [tp for tp in tps if consumer.durable(tp) is not None]
-                for tp, end in (await consumer.end_offsets(owned)).items():
-                    while self._position(tp) < end:  # noqa: ASYNC110 - the agent tells nobody
-                        await asyncio.sleep(_LOOK_AGAIN_S)
+                await self._reach(self._topic, self._position)
                 await self._stop_flushing()
                 await self.flush()
+                await self._reach(self._settings.topic("alerts"), self._delivered)
+                await self._tell_channels()
         except TimeoutError:
             log.warning("not everything could be shown within %.0f s; the next owner does", FINISH_S)
+
+    async def _tell_channels(self) -> None:
+        """Let the channels have what waits; one that is dead is left to the next owner."""
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                while not self._delivery.is_idle:  # noqa: ASYNC110 - they tell nobody
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+        except TimeoutError:
+            log.warning("some alerts still wait for their channels; the next owner tells them")
+
+    async def _reach(self, topic: str, position: Callable[[TP], int]) -> None:
+        """Wait until what the owned partitions of a topic hold now is taken."""
+        consumer = consumer_of(self.app)
+        tps = [TP(topic, p) for p in range(self._partitions)]
+        owned = [tp for tp in tps if consumer.durable(tp) is not None]
+        for tp, end in (await consumer.end_offsets(owned)).items():
+            while position(tp) < end:  # noqa: ASYNC110 - the agent tells nobody
+                await asyncio.sleep(_LOOK_AGAIN_S)
 
     def _position(self, tp: TP) -> int:
         owned = self._owned.get(tp.partition)
         return owned.position if owned is not None else consumer_of(self.app).durable(tp) or 0
+
+    def _delivered(self, tp: TP) -> int:
+        return self._delivery.position(tp.partition) or consumer_of(self.app).durable(tp) or 0
 
     async def flush(self) -> None:
         """Show what changed since the last time, then let the positions follow."""
@@ -233,6 +285,7 @@ class RollupApp:
                 continue
             async with self._lock:
                 position = owned.position
+                await self._tell_incidents(partition, owned.incidents)
                 await asyncio.to_thread(owned.kpis.advance)
                 self._keep_decisions(partition, owned.kpis)
                 self._unsent += self._table.take_unsent()
@@ -262,6 +315,16 @@ class RollupApp:
             await self._changelog_durable()
             await self._outbox.tell(alerts)
             kpis.told()
+
+    async def _tell_incidents(self, partition: int, incidents: IncidentAlerts) -> None:
+        """Tell what is due; the note that it was told is set only when the outbox has it."""
+        due = incidents.due()
+        await self._outbox.tell(alert for alert, _ in due)
+        for _, note in due:
+            incidents.told(note)
+            self._table.put_in(partition, _encoder.encode((note.key, note.source)), _encoder.encode(note))
+        for place in incidents.forget():
+            self._table.drop_in(partition, _encoder.encode(place))
 
     async def _replace_files(self, partition: int, position: int, tables: Mapping[str, Any]) -> None:
         for name, table in tables.items():
@@ -310,6 +373,7 @@ class RollupApp:
             log.warning("the changelog is not complete after %.0f s; the next owner merges again", LEAVE_S)
         self._unsent = []
         self._owned.clear()
+        self._delivery.leave()
 
     async def _stop_flushing(self) -> None:
         if self._flushing is not None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sinks.parquet
+import sinks.staged_commits
 from schemas.errors import StateError
 from schemas.verdicts import Verdicts
 from sinks.commit_log import account_of, read_accounts
@@ -136,7 +136,7 @@ def test_a_loser_goes_on_behind_the_winner(tmp_path: Path, caplog: pytest.LogCap
 
     assert loser.write(turns_of(made)) == 6
 
-    assert "another writer committed turn 0" in caplog.text
+    assert "another writer committed position 0" in caplog.text
     assert_tables(tmp_path, made)
     assert staged(tmp_path) == []
     assert winner.write(turns_of(made)) == 6
@@ -210,15 +210,15 @@ def test_a_writer_whose_staging_is_swept_by_the_winner_is_a_loser(
 ) -> None:
     made = [made_turn(number) for number in range(4)]
     winner, loser = sink_at(tmp_path), sink_at(tmp_path)
-    write = sinks.parquet._write_parquet
+    write = sinks.staged_commits._write_parquet
 
     def overtaken(table: Table, path: Path) -> None:
-        monkeypatch.setattr(sinks.parquet, "_write_parquet", write)
+        monkeypatch.setattr(sinks.staged_commits, "_write_parquet", write)
         winner.write(turns_of(made[:1]))
         assert not path.parent.exists(), "the winner swept"
         write(table, path)
 
-    monkeypatch.setattr(sinks.parquet, "_write_parquet", overtaken)
+    monkeypatch.setattr(sinks.staged_commits, "_write_parquet", overtaken)
     assert loser.write(turns_of(made)) == 4
     assert_tables(tmp_path, made)
 

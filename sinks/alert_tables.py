@@ -1,0 +1,172 @@
+"""Alerts, and what became of each delivery, as Parquet (CONTRACT 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.alerts import Alert
+from sinks.staged_commits import StagedCommits, StagedTable
+from sinks.tables import Table, by_date
+
+ALERTS, DELIVERIES = "alerts", "deliveries"
+
+_MOMENT = pa.timestamp("ms", "UTC")
+_TEXT_FIELDS = (
+    *("id", "kind", "name", "state", "severity", "campaign", "dim", "dim_value"),
+    *("title_zh", "title_en", "text_zh", "text_en", "config_hash"),
+)
+ALERT_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in _TEXT_FIELDS[:8]),
+        ("since", _MOMENT),
+        ("ts", _MOMENT),
+        *((name, pa.string()) for name in _TEXT_FIELDS[8:12]),
+        ("evidence", pa.string()),
+        ("config_hash", pa.string()),
+    ]
+)
+DELIVERY_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("state", pa.string()),
+        ("channel", pa.string()),
+        ("outcome", pa.string()),
+        ("attempts", pa.int64()),
+        ("reason", pa.string()),
+        ("ts", _MOMENT),
+        ("ended", _MOMENT),
+    ]
+)
+MOST_REMEMBERED = 100_000
+"""Alerts whose repeats are recognised; a repeat comes soon after a crash or not at all."""
+
+
+class Delivery(NamedTuple):
+    """How telling one channel of one alert ended: ``sent``, or ``failed`` and why."""
+
+    offset: int
+    alert: Alert
+    channel: str
+    outcome: str
+    attempts: int
+    reason: str | None
+    ended_ms: int
+
+
+def alert_table(alerts: Sequence[Alert]) -> Table:
+    """Rows of ALERT_SCHEMA, in this order."""
+    columns: dict[str, Any] = {name: [getattr(alert, name) for alert in alerts] for name in _TEXT_FIELDS}
+    columns["since"] = [alert.since_ms for alert in alerts]
+    columns["ts"] = [alert.ts_ms for alert in alerts]
+    columns["evidence"] = [msgspec.json.encode(alert.evidence, order="sorted").decode() for alert in alerts]
+    return pa.table(columns, schema=ALERT_SCHEMA)
+
+
+def delivery_table(deliveries: Sequence[Delivery]) -> Table:
+    """Rows of DELIVERY_SCHEMA, in this order; ``ts`` is that of the alert."""
+    return pa.table(
+        {
+            "id": [each.alert.id for each in deliveries],
+            "state": [each.alert.state for each in deliveries],
+            "channel": [each.channel for each in deliveries],
+            "outcome": [each.outcome for each in deliveries],
+            "attempts": [each.attempts for each in deliveries],
+            "reason": [each.reason for each in deliveries],
+            "ts": [each.alert.ts_ms for each in deliveries],
+            "ended": [each.ended_ms for each in deliveries],
+        },
+        schema=DELIVERY_SCHEMA,
+    )
+
+
+class AlertTables:
+    """The tables ``alerts/`` and ``deliveries/`` of one partition of the alerts topic.
+
+    Delivery: each alert once in each of its states, each delivery once; two chains of commits, named by offsets of the
+    topic. Blocks on the disk, so an event loop calls it in a thread.
+
+    Parameters
+    ----------
+    root
+        The sink's folder.
+    partition
+        Of the alerts topic.
+    key_fingerprint
+        Of the key that made the pseudonyms.
+    """
+
+    def __init__(self, root: Path, partition: int, *, key_fingerprint: str) -> None:
+        self._root, self._partition = root, partition
+        self._alerts, self._deliveries = (
+            StagedCommits(root, partition, key_fingerprint=key_fingerprint, table=table)
+            for table in (ALERTS, DELIVERIES)
+        )
+        self._known: dict[str, None] = {}
+
+    def open(self) -> int:
+        """Finish what an earlier owner began; returns the offset up to which all deliveries have ended."""
+        self._alerts.open()
+        self._known = {}
+        self._remember(self._committed_keys())
+        return self._deliveries.open()
+
+    def write_alerts(self, alerts: Sequence[Alert], *, next_: int) -> None:
+        """Commit the alerts of the offsets up to ``next_``, in order; those that are in already aside.
+
+        Raises
+        ------
+        OSError
+            The disk does not take it. The same call may be made again.
+        """
+        while self._alerts.position < next_:
+            fresh: dict[str, Alert] = {}
+            for alert in alerts:
+                if alert.key not in self._known:
+                    fresh.setdefault(alert.key, alert)
+            if not fresh:
+                return
+            table = alert_table(list(fresh.values()))
+            self._alerts.commit(next_, self._files(ALERTS, self._alerts.position, table))
+            # Of another writer's commit we know no keys; the files do.
+            self._remember(fresh if self._alerts.position == next_ else self._committed_keys())
+
+    def write_deliveries(self, deliveries: Sequence[Delivery], *, next_: int) -> None:
+        """Commit how the deliveries of the offsets up to ``next_`` ended; those that are in already aside.
+
+        Raises
+        ------
+        OSError
+            As :meth:`write_alerts`.
+        """
+        while self._deliveries.position < next_:
+            first = self._deliveries.position
+            fresh = [delivery for delivery in deliveries if delivery.offset >= first]
+            if not fresh:
+                return
+            self._deliveries.commit(next_, self._files(DELIVERIES, first, delivery_table(fresh)))
+
+    def _files(self, table: str, first: int, rows: Table) -> list[StagedTable]:
+        name = f"p{self._partition}-{first:020d}.parquet"
+        return [StagedTable(f"{table}/date={date}/{name}", part) for date, part in by_date(rows)]
+
+    def _committed_keys(self) -> list[str]:
+        """Keys in the newest files, as many as are remembered."""
+        files = sorted(
+            self._root.glob(f"{ALERTS}/date=*/p{self._partition}-*.parquet"), key=lambda path: path.name
+        )
+        keys: list[str] = []
+        while files and len(keys) < MOST_REMEMBERED:
+            rows = pq.read_table(files.pop(), columns=["id", "state"], partitioning=None).to_pylist()
+            keys += [f"{row['id']}:{row['state']}" for row in rows]
+        return keys[::-1]
+
+    def _remember(self, keys: Iterable[str]) -> None:
+        self._known |= dict.fromkeys(keys)
+        for key in list(self._known)[: len(self._known) - MOST_REMEMBERED]:
+            del self._known[key]
