@@ -27,6 +27,11 @@ _PLAIN_WIDTH = 100
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the last page."
 )
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the live view, late in the campaign, as SVG.",
+)
 @click.option("--events", type=click.IntRange(min=1), default=100_000, show_default=True, help="How many.")
 @click.option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="In how long.")
 @click.option(
@@ -40,7 +45,13 @@ _PLAIN_WIDTH = 100
     help="Folder of the config (YAML), with a funnel.  [default: the one that comes with woolwatch]",
 )
 def demo(
-    out: Path | None, json_file: Path | None, events: int, seconds: float, seed: int, config_folder: Path
+    out: Path | None,
+    json_file: Path | None,
+    picture: Path | None,
+    events: int,
+    seconds: float,
+    seed: int,
+    config_folder: Path,
 ) -> None:
     """Watch a simulated campaign under attack, with a broker and a Redis of its own. Needs no network.
 
@@ -67,7 +78,14 @@ def demo(
         if not console.is_terminal:
             console = Console(highlight=False, width=_PLAIN_WIDTH)
         wish = Wish(
-            target, config_folder.resolve(), config_in(config_folder), events, seconds, seed, json_file
+            target,
+            config_folder.resolve(),
+            config_in(config_folder),
+            events,
+            seconds,
+            seed,
+            json_file,
+            picture,
         )
         run_demo(wish, console, interruption)
     except Interrupted as interrupted:

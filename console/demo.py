@@ -25,7 +25,7 @@ from console.children import adopt_orphans, end_all
 from console.figures import Figures, Notice
 from console.interruption import Interruption
 from console.last_page import page, where_to_look
-from console.live_view import Moment, alert_line, draw, line
+from console.live_view import Moment, alert_line, draw, line, save_picture
 from console.outcome import TRUTH_FILE, count_events, outcome
 from console.publisher import Publisher
 from console.services import Services
@@ -43,6 +43,7 @@ _FRAMES_A_S = 4
 _LINE_EVERY_S = 5.0
 _COUNT_EVERY_S = 1.0
 _RATE_OVER_S = 3.0
+_PICTURED_AT = 0.8
 _LONGEST_PATH = 90
 """Bytes; with a file's name in it, a Unix socket's path may have 107."""
 _JUDGED_WITHIN_S = 120.0
@@ -61,8 +62,8 @@ class Wish:
         What the worker judges by; it has at least one funnel.
     events, seconds, seed
         Of the campaign: how many, in how long, and which one.
-    json_file
-        Where the outcome goes besides the screen, if anywhere.
+    json_file, picture
+        Where the outcome, and the live view as SVG, go besides the screen, if anywhere.
     """
 
     out: Path
@@ -72,6 +73,7 @@ class Wish:
     seconds: float
     seed: int
     json_file: Path | None = None
+    picture: Path | None = None
 
 
 def run_demo(wish: Wish, console: Console, interruption: Interruption) -> None:
@@ -184,7 +186,9 @@ class _Demo:
         publisher.start()
         with Redis.from_url(settings.redis) as client:
             figures = Figures(client, namespace=settings.namespace, campaign=CAMPAIGN, funnel=self._funnel)
-            moments = self._moments(_Watch(publisher, figures, wish.events), publisher, services)
+            moments = self._pictured(
+                self._moments(_Watch(publisher, figures, wish.events), publisher, services)
+            )
             if self._console.is_terminal:
                 self._show(moments)
             else:
@@ -206,6 +210,15 @@ class _Demo:
             if now_s > deadline_s:
                 raise UnreachableError(f"the worker did not judge everything within {_JUDGED_WITHIN_S:.0f} s")
             time.sleep(1 / _FRAMES_A_S)
+
+    def _pictured(self, moments: Iterator[Moment]) -> Iterator[Moment]:
+        """The same moments; the first after most of the campaign is drawn to the file, too."""
+        file = self._wish.picture
+        for moment in moments:
+            if file is not None and moment.published >= moment.total * _PICTURED_AT:
+                save_picture(moment, file)
+                file = None
+            yield moment
 
     def _show(self, moments: Iterator[Moment]) -> None:
         with Live(console=self._console, auto_refresh=False) as live:

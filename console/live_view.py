@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -18,6 +20,7 @@ from console.figures import Count, Notice
 CLEAN_STYLE, SUSPECT_STYLE, QUIET_STYLE = "green", "red", "dim"
 SHOWN_ALERTS = 5
 _BAR_WIDTH = 34
+_PICTURE_WIDTH = 90
 _LEVEL_STYLES = {"block": "bold red", "review": "yellow", "observe": "cyan"}
 
 
@@ -85,6 +88,13 @@ def line(moment: Moment) -> str:
         last = moment.funnel[-1]
         parts.append(f"{last.name}: {last.gross:,} people, {last.clean:,} clean")
     return "  ".join(parts)
+
+
+def save_picture(moment: Moment, file: Path) -> None:
+    """Draw the view as an SVG."""
+    console = Console(record=True, width=_PICTURE_WIDTH, file=StringIO(), force_terminal=True)
+    console.print(draw(moment))
+    console.save_svg(str(file), title="woolwatch demo")
 
 
 def alert_line(notice: Notice, moment: Moment) -> str:

@@ -177,13 +177,14 @@ class Engine:
             await asyncio.gather(*(seat.publish() for seat in self._judges.values()))
 
     async def _checkpoint_loop(self) -> None:
-        took_s = 0.0
+        took_s = before_s = 0.0
         while True:
-            self._pause_s = max(CHECKPOINT_INTERVAL_S, took_s * (1 / CHECKPOINT_SHARE - 1))
+            # The quicker of the last two: one that waited for a sink that was away says nothing about the state.
+            self._pause_s = max(CHECKPOINT_INTERVAL_S, min(took_s, before_s) * (1 / CHECKPOINT_SHARE - 1))
             await asyncio.sleep(self._pause_s)
             began_s = time.monotonic()
             await self._checkpoint_all()
-            took_s = time.monotonic() - began_s
+            took_s, before_s = time.monotonic() - began_s, took_s
 
     async def _checkpoint_all(self) -> None:
         await asyncio.gather(
