@@ -13,6 +13,7 @@ Credentials = CredentialsT
 """One of ``faust.SASLCredentials``, ``faust.SSLCredentials``, ``faust.GSSAPICredentials``, OAuth."""
 
 DEFAULT_PORT = 9092
+_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,15 @@ class Brokers:
         Raises
         ------
         ValueError
-            None is named.
+            None is named, or a port is none.
         """
         found = [address.strip() for address in self.names.split(",") if address.strip()]
         if not found:
             raise ValueError("no broker is named; expected host:port,host:port")
-        return [address if _has_port(address) else f"{address}:{DEFAULT_PORT}" for address in found]
+        named = [address if _has_port(address) else f"{address}:{DEFAULT_PORT}" for address in found]
+        if any(int(address.rpartition(":")[2]) > _LAST_PORT for address in named):
+            raise ValueError(f"a port above {_LAST_PORT}; expected host:port,host:port")
+        return named
 
     def urls(self, scheme: str) -> list[URL]:
         """The addresses as Faust takes them; the scheme names the transport."""

@@ -23,9 +23,16 @@ def kafka_brokers(settings: Settings) -> Brokers:
     Raises
     ------
     ConfigError
-        A file is missing or is not what it should be, or a setting says something that its protocol does not use.
+        No broker is named, a file is missing or is not what it should be, or a setting says something that its
+        protocol does not use.
     """
-    return Brokers(settings.brokers, _credentials(settings), _version(settings.kafka_version))
+    brokers = Brokers(settings.brokers, _credentials(settings))
+    try:
+        _ = brokers.addresses
+    except ValueError as error:
+        found, expected = str(error).split("; expected ")
+        raise ConfigError(file="settings", path="$.brokers", found=found, expected=expected) from error
+    return brokers
 
 
 def redis_client(settings: Settings) -> Redis:

@@ -5,7 +5,10 @@ import ssl
 import pytest
 from faust import SASLCredentials, SSLCredentials
 
+from schemas.errors import ConfigError
 from streams.brokers import Brokers
+from streams.security import kafka_brokers
+from streams.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,12 @@ def test_addresses_have_a_port(brokers: str, expected: list[str]) -> None:
 def test_no_broker_is_an_error() -> None:
     with pytest.raises(ValueError, match="host:port"):
         _ = Brokers(" , ").addresses
+
+
+@pytest.mark.parametrize("names", [" , ", "kafka:70000"])
+def test_brokers_that_are_none_are_wrong_config(names: str) -> None:
+    with pytest.raises(ConfigError, match=r"found .*; expected host:port,host:port"):
+        kafka_brokers(Settings(brokers=names))
 
 
 def test_urls_name_the_transport() -> None:
