@@ -10,6 +10,9 @@ import click
 
 from commands.progress import progress
 from schemas.durations import parse_duration
+from schemas.events import EARLIEST_TS_MS
+
+_LATEST_START_MS = 4_102_444_800_000
 
 
 @click.command()
@@ -63,18 +66,20 @@ def simulate(out: Path, events: int, seed: int, start: str, duration: str, broke
 def _start_ms(text: str) -> int:
     from simulation.rhythm import TIMEZONE
 
-    if text.isdigit():
-        return int(text)
     try:
-        time = datetime.fromisoformat(text)
-        if time.tzinfo is None:
-            time = time.replace(tzinfo=ZoneInfo(TIMEZONE))
-        return int(time.timestamp() * 1000)
-    except (ValueError, OverflowError) as error:
-        raise click.BadParameter(
-            f"found {text!r}; expected a time such as 2026-03-02T10:00 or epoch milliseconds",
-            param_hint="--start",
-        ) from error
+        if text.isdigit():
+            start_ms = int(text)
+        else:
+            time = datetime.fromisoformat(text)
+            start_ms = int(
+                (time if time.tzinfo else time.replace(tzinfo=ZoneInfo(TIMEZONE))).timestamp() * 1000
+            )
+    except (ValueError, OverflowError):
+        start_ms = -1
+    if not EARLIEST_TS_MS <= start_ms <= _LATEST_START_MS:
+        expected = "a time such as 2026-03-02T10:00 or epoch milliseconds, from 2000 to 2099"
+        raise click.BadParameter(f"found {text!r}; expected {expected}", param_hint="--start")
+    return start_ms
 
 
 def _duration_ms(text: str) -> int:

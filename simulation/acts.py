@@ -68,7 +68,7 @@ class Visits:
     dwell_ms
         int64[n, len(ACTS)]: the time on the page before each act.
     thrifty
-        bool[n]: orders no more than the coupon asks for.
+        bool[n]: orders hardly more than the coupon asks for.
     """
 
     keys: NDArray[np.uint64]
@@ -116,7 +116,9 @@ def _put_money(
     """What people paid, and what the campaign gave: a bonus for an invitation, a prize, a coupon."""
     coupon = COUPONS_MINOR[draws.pick("coupon", keys, np.array([0.5, 0.35, 0.15]))]
     spent = 800 + 6_000 * np.exp(0.7 * draws.normal("spent", keys))
-    order = np.where(thrifty, coupon * 2, np.maximum(spent, coupon * 2))
+    order = np.where(
+        thrifty, coupon * 2 + 300 * draws.unit("a_bit_more", keys), np.maximum(spent, coupon * 2)
+    )
     pays = (act == REDEEM) | (act == PURCHASE)
     events["amount"] = np.where(pays, order, -1)
     cost = np.where(act == REDEEM, coupon, -1)

@@ -18,8 +18,9 @@ from simulation.rendering import Table, as_table
 from simulation.rhythm import Rhythm
 from simulation.visits import HonestVisits
 
-SLICE_VISITS = 8_192
-"""Honest visits that are made at once; some 30,000 events."""
+FEWEST_SLICE_VISITS, MOST_SLICE_VISITS = 8_192, 65_536
+"""Honest visits that are made at once, some 30,000 to 250,000 events: more where more is always unfinished."""
+_SLICES = 128
 PARTY_SHARE = 0.12
 """Of all events, what wool parties do."""
 _SAMPLE_VISITS = 32_768
@@ -83,9 +84,10 @@ class Campaign:
         honest, parties = self._honest_visits(draws), Parties(draws)
         coming, held = self.parties(), np.empty(0, EVENT)
         next_party = next(coming, None)
-        for first in itertools.count(0, SLICE_VISITS):
-            until_ms = honest.begin_ms(first + SLICE_VISITS)
-            made = [held, self._events(honest.take(np.arange(first, first + SLICE_VISITS)), draws)]
+        size = min(max(honest.visits // _SLICES, FEWEST_SLICE_VISITS), MOST_SLICE_VISITS)
+        for first in itertools.count(0, size):
+            until_ms = honest.begin_ms(first + size)
+            made = [held, self._events(honest.take(np.arange(first, first + size)), draws)]
             while next_party is not None and next_party.begin_ms < until_ms:
                 made.append(self._events(parties.visits(next_party), draws))
                 next_party = next(coming, None)

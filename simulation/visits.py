@@ -52,18 +52,18 @@ class HonestVisits:
     """
 
     def __init__(self, draws: Draws, rhythm: Rhythm, visits: int) -> None:
-        self._draws, self._rhythm, self._visits = draws, rhythm, visits
+        self._draws, self._rhythm, self.visits = draws, rhythm, visits
         self.people = People(draws)
 
     def begin_ms(self, number: int) -> float:
         """No visit from this number on begins earlier."""
-        return float(self._rhythm.time_at(np.array([number / self._visits]))[0])
+        return float(self._rhythm.time_at(np.array([number / self.visits]))[0])
 
     def take(self, numbers: NDArray[np.int64]) -> Visits:
         """Visits of these numbers, ascending; each begins a little after its turn, so that gaps are uneven."""
         draws, people = self._draws, self.people
         wait = -20.0 * np.log1p(-draws.unit("wait", numbers))
-        start_ms = self._rhythm.time_at((numbers + wait) / self._visits)
+        start_ms = self._rhythm.time_at((numbers + wait) / self.visits)
         persons, again = self._persons(numbers, start_ms)
         who = people.visitors(persons)
         keys = draws.bits("visit", numbers)
@@ -86,7 +86,7 @@ class HonestVisits:
 
     def _new_before(self, time_ms: NDArray[np.float64]) -> NDArray[np.int64]:
         """int64[n]: how many people's first visit had its turn before a time."""
-        visits = (self._rhythm.share_at(time_ms) * self._visits).astype(np.int64)
+        visits = (self._rhythm.share_at(time_ms) * self.visits).astype(np.int64)
         return visits - visits // RETURNS_EVERY
 
     def _first_acts(self, persons: NDArray[np.int64]) -> NDArray[np.bool_]:
