@@ -112,9 +112,9 @@ class Publisher:
                 self._wait_for_worker(group)
                 for event in events:
                     topic = self._settings.topic(topic_of(event, self._config))
-                    producer.produce(topic, orjson.dumps(event), key=event["user_id"])
+                    producer.produce(topic, orjson.dumps(event), key=event[self._named("user_id")])
                 sent += len(events)
-                self.event_time_ms = events[-1]["ts"]
+                self.event_time_ms = events[-1][self._named("ts")]
                 producer.poll(0)
                 if self._stop.wait(max(0.0, began_s + sent / self._rate - time.monotonic())):
                     producer.purge()
@@ -135,10 +135,17 @@ class Publisher:
                 writer.write_table(truth)
                 seen = table.drop_columns([*TRUTH_COLUMNS, "label"])
                 for first in range(0, seen.num_rows, _SLICE_ROWS):
-                    yield [_present(row) for row in seen.slice(first, _SLICE_ROWS).to_pylist()]
+                    yield [self._event(row) for row in seen.slice(first, _SLICE_ROWS).to_pylist()]
         finally:
             if writer is not None:
                 writer.close()
+
+    def _event(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {self._named(name): value for name, value in row.items() if value is not None}
+
+    def _named(self, field: str) -> str:
+        """As the config's field map calls it."""
+        return self._config.fields.get(field, field)
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -163,7 +170,3 @@ class Publisher:
             sizes[-1] - sizes[self._committed.get(source, 0)] > AHEAD_BYTES
             for source, sizes in self._acknowledged.items()
         )
-
-
-def _present(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if value is not None}

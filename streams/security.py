@@ -26,7 +26,7 @@ def kafka_brokers(settings: Settings) -> Brokers:
         No broker is named, a file is missing or is not what it should be, or a setting says something that its
         protocol does not use.
     """
-    brokers = Brokers(settings.brokers, _credentials(settings))
+    brokers = Brokers(settings.brokers, _credentials(settings), _version(settings.kafka_version))
     try:
         _ = brokers.addresses
     except ValueError as error:
