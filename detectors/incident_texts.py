@@ -43,9 +43,7 @@ def texts_of(incident: Incident, counts: IncidentCounts, config: Config, *, most
     most_users
         From how many accounts on the number means "or more".
     """
-    rule = config.rules.get(incident.name)
-    reason_zh = (rule and rule.reason_zh) or incident.name
-    reason_en = (rule and rule.reason_en) or incident.name
+    reason_zh, reason_en = _reasons(incident.name, config)
     place_zh, place_en = _PLACES.get(incident.dim, (f"同一 {incident.dim}", f"one {incident.dim}"))
     known = f"{incident.dim_value[:8]}…" if incident.dim_value is not None else ""
     more = "+" if counts.users >= most_users else ""
@@ -69,6 +67,13 @@ def texts_of(incident: Incident, counts: IncidentCounts, config: Config, *, most
         f"{counts.events} suspicious {_plural(counts.events, 'event')} "
         f"({counts.block} to block, {counts.review} to review)" + (f"; {cost_en}" if counts.costing else "."),
     )
+
+
+def _reasons(name: str, config: Config) -> tuple[str, str]:
+    if name in config.lists:
+        return f"名单 {name}", f"list {name}"
+    rule = config.rules.get(name)
+    return (rule and rule.reason_zh) or name, (rule and rule.reason_en) or name
 
 
 def _plural(count: int, word: str) -> str:

@@ -7,7 +7,6 @@ or from a file; they are in no config, no log, no process list, and in nothing t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -92,14 +91,16 @@ async def _answers(job: bytes) -> bytes:
         async with asyncio.timeout(SEND_S):
             process.stdin.write(job)
             process.stdin.write_eof()
-            while line := await process.stdout.readline():
+            while (line := await process.stdout.readline()).endswith(b"\n"):
                 answered += line
+            await process.wait()
     except TimeoutError:
         return answered
     finally:
-        with contextlib.suppress(ProcessLookupError):
+        # Only one that still runs: to signal one that has ended would take its end from whoever waits for it.
+        if process.returncode is None:
             process.kill()
-        await process.wait()
+            await process.wait()
     return answered
 
 

@@ -46,6 +46,9 @@ DELIVERY_SCHEMA = pa.schema(
 MOST_REMEMBERED = 100_000
 """Alerts whose repeats are recognised; a repeat comes soon after a crash or not at all."""
 
+_MOST_FILES = 2_000
+"""Read when a partition is taken over, each about a millisecond."""
+
 
 class Delivery(NamedTuple):
     """How telling one channel of one alert ended: ``sent``, or ``failed`` and why."""
@@ -156,11 +159,12 @@ class AlertTables:
         return [StagedTable(f"{table}/date={date}/{name}", part) for date, part in by_date(rows)]
 
     def _committed_keys(self) -> list[str]:
-        """Keys in the newest files, as many as are remembered."""
+        """Keys in the newest files, oldest first, as many as are remembered."""
         files = sorted(
             self._root.glob(f"{ALERTS}/date=*/p{self._partition}-*.parquet"), key=lambda path: path.name
         )
         keys: list[str] = []
+        files = files[-_MOST_FILES:]
         while files and len(keys) < MOST_REMEMBERED:
             rows = pq.read_table(files.pop(), columns=["id", "state"], partitioning=None).to_pylist()
             keys += [f"{row['id']}:{row['state']}" for row in rows]

@@ -31,6 +31,15 @@ alerts:
     ops: {url_env: WOOLWATCH_ALERT_OPS, allow_private: true, allow_plain: true}
     dead: {url_env: WOOLWATCH_ALERT_DEAD, allow_private: true, allow_plain: true}
 """
+TIES = (
+    ("farm", "device_id"),
+    ("shared_device", "device_id"),
+    ("quick", "all"),
+    ("rented", "ip"),
+    ("model:anomaly", "all"),
+    ("from_advert", "ip"),
+)
+"""Reasons in tests/made_events.py by falling weight, and what they look at."""
 NOBODY = "http://127.0.0.1:1/"
 
 
@@ -52,7 +61,7 @@ def install(
 
 
 def recount(out: Path) -> set[tuple[str, str]]:
-    """Ids and states of the incidents in the verdicts, by the weights of the rules in tests/made_events.py."""
+    """Ids and states of the incidents in the verdicts, counted again."""
     columns = 'epoch_ms(ts), partition, level, "user", device, ip, campaign, reasons'
     groups: dict[tuple[Any, ...], list[tuple[int, int, str]]] = defaultdict(list)
     fronts: dict[int, int] = defaultdict(int)
@@ -60,12 +69,10 @@ def recount(out: Path) -> set[tuple[str, str]]:
         fronts[partition] = max(fronts[partition], ts)
         if level not in ("review", "block"):
             continue
-        if "shared_device" in reasons and device:
-            tie = ("shared_device", "device_id", device)
-        elif "from_advert" in reasons and ip:
-            tie = ("from_advert", "ip", ip)
-        else:
-            tie = ("quick" if "quick" in reasons else reasons[0], "all", None)
+        entities = {"device_id": device, "ip": ip}
+        shared = [(name, dim) for name, dim in TIES if name in reasons and dim in entities]
+        name, dim = (shared or [(name, "all") for name, _ in TIES if name in reasons])[0]
+        tie = (name, dim, entities.get(dim))
         groups[*tie, campaign, ts // PERIOD_MS * PERIOD_MS].append((ts, partition, user))
     found = set()
     for (name, dim, value, campaign, start), rows in groups.items():
