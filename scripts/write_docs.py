@@ -18,6 +18,7 @@ from schemas.config_blocks import Block
 from schemas.config_decode import description_of
 from schemas.durations import UNITS_MS
 from schemas.metric_tables import METRIC_SCHEMAS
+from sinks.alert_tables import ALERT_SCHEMA, DELIVERY_SCHEMA
 from sinks.tables import verdict_schema
 from streams.meters import METRICS, NAMESPACE
 from streams.settings import Settings
@@ -72,6 +73,30 @@ COLUMNS: Mapping[str, str] = {
     "cohort_date": "day on which the users were first seen",
     "day": "days since then",
     "users": "distinct users",
+}
+
+ALERT_COLUMNS: Mapping[str, str] = {
+    "id": "of the incident, 32 hex digits; the same in all of its states, and whoever finds it",
+    "kind": "`wool_party` or `kpi`",
+    "name": "reason code, or name of the KPI alert",
+    "state": "`open` or `resolved`",
+    "severity": "`observe`, `review` or `block`: the gravest level in it",
+    "campaign": "null: events without one, or all campaigns",
+    "dim": "what ties it together: an entity, or the dimension of a metric; `all` is neither",
+    "dim_value": "pseudonym of the entity, or value of the dimension",
+    "since": "event time at which it began",
+    "ts": "event time of what raised or ended it",
+    "title_zh": "for people, in Chinese",
+    "title_en": "for people, in English",
+    "text_zh": "for people, in Chinese",
+    "text_en": "for people, in English",
+    "evidence": "JSON: counts, values, thresholds, pseudonyms",
+    "config_hash": "the config that raised it",
+    "channel": "name of the channel in the config",
+    "outcome": "`sent` or `failed`",
+    "attempts": "how often it was tried; 0 where a note in Redis said that it had been sent",
+    "reason": "why it failed; never names a URL",
+    "ended": "when that was, by the worker's clock",
 }
 
 
@@ -221,6 +246,19 @@ judged, but not counted. A verdict is visible within 10 s.
 
 @verdicts
 
+## `alerts/`
+
+One row for each alert in each of its states, partitioned by `date` (UTC, of `ts`); [ALERTS.md](ALERTS.md) says what an
+incident is and what its evidence holds.
+
+@alerts
+
+## `deliveries/`
+
+One row for each alert, state and channel, partitioned by `date` (UTC, of the alert's `ts`): how telling people ended.
+
+@deliveries
+
 @metrics
 
 The files of `metrics/` are replaced whole: each key has one row, its present value. Nothing needs to be summed over
@@ -232,11 +270,14 @@ def tables_page() -> str:
     """docs/TABLES.md."""
     verdicts = _schema_table(verdict_schema(["<feature>"], ["<model>"]))
     metrics = [f"## `metrics/{name}/`\n\n{_schema_table(schema)}" for name, schema in METRIC_SCHEMAS.items()]
-    return _TABLES_PAGE.replace("@verdicts", verdicts).replace("@metrics", "\n\n".join(metrics))
+    page = _TABLES_PAGE.replace("@verdicts", verdicts).replace("@metrics", "\n\n".join(metrics))
+    for name, schema in (("@alerts", ALERT_SCHEMA), ("@deliveries", DELIVERY_SCHEMA)):
+        page = page.replace(name, _schema_table(schema, ALERT_COLUMNS))
+    return page
 
 
-def _schema_table(schema: Any) -> str:
-    rows = [(f"`{field.name}`", f"{field.type}", COLUMNS.get(field.name, "")) for field in schema]
+def _schema_table(schema: Any, said: Mapping[str, str] = COLUMNS) -> str:
+    rows = [(f"`{field.name}`", f"{field.type}", said.get(field.name, "")) for field in schema]
     return _table(("column", "type", "what it says"), rows)
 
 

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from commands.check import check
 from schemas.config import Config
 from schemas.metric_tables import METRIC_SCHEMAS
-from scripts.write_docs import COLUMNS, DOCS, EXAMPLES, PAGES, structs_in, written_fields
+from scripts.write_docs import ALERT_COLUMNS, COLUMNS, DOCS, EXAMPLES, PAGES, structs_in, written_fields
+from sinks.alert_tables import ALERT_SCHEMA, DELIVERY_SCHEMA
 from sinks.tables import verdict_schema
 
 BLOCKS = {field.encode_name: field for field in msgspec.structs.fields(Config)}
@@ -64,3 +65,4 @@ def test_every_column_is_described() -> None:
     assert columns <= COLUMNS.keys(), (
         f"scripts/write_docs.py does not describe {sorted(columns - COLUMNS.keys())}"
     )
+    assert {*ALERT_SCHEMA.names, *DELIVERY_SCHEMA.names} == ALERT_COLUMNS.keys()
