@@ -29,7 +29,7 @@ from schemas.sightings import Claim, decode_sightings
 from sinks.commit_log import read_accounts
 from tests.services import KafkaBroker, RedisServer
 
-INTERNAL = ("sightings", "answers", "partials", "deadletters", "labels", "alerts")
+INTERNAL = ("sightings", "answers", "partials", "deadletters", "labels", "lessons", "alerts")
 SIGHTINGS, TABLES, SHOWN = "first turn to last", "verdicts in Parquet", "counts shown"
 _POLL_S = 0.1
 _PATIENCE_S = 600.0

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from commands.label_delay import LABEL_DELAY
 from commands.options import CONFIG, FILES, config_in, endpoints, settings_of
 from commands.progress import errors, progress
 
@@ -23,8 +24,14 @@ from commands.progress import errors, progress
     type=click.FloatRange(min=0, min_open=True),
     help="Keep the events' own pace, so many times as fast.",
 )
+@LABEL_DELAY
 def load(
-    files: Sequence[Path], config_folder: Path | None, rate: float | None, speed: float | None, **options: Any
+    files: Sequence[Path],
+    config_folder: Path | None,
+    rate: float | None,
+    speed: float | None,
+    label_delay_ms: int | None,
+    **options: Any,
 ) -> None:
     """Publish a recording (Parquet, JSONL, CSV) to Kafka.
 
@@ -36,7 +43,15 @@ def load(
 
     config = config_in(config_folder)
     with progress("load", count_rows(files)) as advance:
-        summary = run(files, settings_of(config, **options), config, rate=rate, speed=speed, progress=advance)
+        summary = run(
+            files,
+            settings_of(config, **options),
+            config,
+            rate=rate,
+            speed=speed,
+            label_delay_ms=label_delay_ms,
+            progress=advance,
+        )
     counts = ", ".join(f"{count:,} to {topic}" for topic, count in summary.published.items())
     click.echo(f"published {counts} in {summary.seconds:.1f} s")
     if summary.odd_times:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from commands.label_delay import LABEL_DELAY
 from commands.options import CONFIG, FILES, KEY_FILE, config_folder_in
 from commands.progress import progress
 from commands.settings_file import SETTINGS
@@ -26,8 +27,14 @@ from streams.settings import load_key
     show_default=True,
     help="Rows of a turn.",
 )
+@LABEL_DELAY
 def replay(
-    files: Sequence[Path], config_folder: Path | None, key_file: str | None, out: Path, batch_size: int
+    files: Sequence[Path],
+    config_folder: Path | None,
+    key_file: str | None,
+    out: Path,
+    batch_size: int,
+    label_delay_ms: int | None,
 ) -> None:
     """Judge a recording (Parquet, JSONL, CSV) without a broker and write the tables.
 
@@ -41,7 +48,16 @@ def replay(
     read, ring = config_folder_in(config_folder), load_key(key_file)
     lists = ListBooks(ring, read.lists.__getitem__).of(read.config)
     with progress("replay", count_rows(files)) as advance:
-        summary = run(files, read.config, ring, out, lists=lists, batch_size=batch_size, progress=advance)
+        summary = run(
+            files,
+            read.config,
+            ring,
+            out,
+            lists=lists,
+            batch_size=batch_size,
+            label_delay_ms=label_delay_ms,
+            progress=advance,
+        )
     outcomes = summary.outcomes
     click.echo(
         f"{outcomes.consumed:,} records: {outcomes.verdicts:,} verdicts ({summary.flagged:,} of them review or block), "

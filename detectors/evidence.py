@@ -9,6 +9,8 @@ JSON (no bytes). Otherwise::
         {"feature":"device_other_users_24h","value":3,"op":">=","threshold":2}]},
      {"reason":"model:anomaly","raw":0.93,"strength":0.5,"inputs":{"dwell_ms":120,"ip_other_users":null}}]
 
+A linear model also says ``"contributions":{"dwell_ms":1.7,...}``: weight times scaled value of each input.
+
 An attack flags every row, so nothing here is done per row in Python: :mod:`detectors.evidence_layout` lays
 the text out between the numbers once per config, one call of orjson formats the numbers of a whole batch, and
 a compiled loop joins both. About 0.6 us a flagged row with three reasons and 470 bytes.
@@ -16,7 +18,7 @@ a compiled loop joins both. About 0.6 us a flagged row with three reasons and 47
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +55,7 @@ class ModelScores(NamedTuple):
     strength: NDArray[np.float64]
     """float64[n]: 0..1; NaN where it has none."""
     x: NDArray[np.float64]
-    """float64[features, n]: what it saw; NaN is null."""
+    """float64[features, n]: what it saw; NaN is null. Of a linear model what each input adds comes behind."""
 
 
 class Evidence(NamedTuple):
@@ -79,6 +81,8 @@ class EvidenceWriter:
         Name and features of each model, in the config's order.
     lists
         The lists, and what their entries say.
+    linear
+        Names of those models whose scores say what each input adds.
 
     Examples
     --------
@@ -95,20 +99,22 @@ class EvidenceWriter:
         rules: Sequence[tuple[str, Sequence[Term]]],
         models: Sequence[tuple[str, Sequence[str]]],
         lists: ListBook = NO_LISTS,
+        *,
+        linear: Collection[str] = (),
     ) -> None:
         names = (*lists.names, *(name for name, _ in rules))
         self.reason_names = (*names, *(MODEL_PREFIX + name for name, _ in models))
         self._columns_fired, self._notes = len(names), lists.notes
         rows = [row for _, terms in rules for term in terms for _, row in term.inputs]
         self._rule_rows = 1 + max(rows, default=-1)
-        self._features = tuple(len(features) for _, features in models)
+        self._columns_of = tuple(len(features) * (1 + (name in linear)) for name, features in models)
         described = zip(lists.names, lists.kinds, lists.entities, strict=True)
         reasons = [list_reason(*one) for one in described]
         reasons += [rule_reason(name, terms) for name, terms in rules]
         column = self._rule_rows
         for name, features in models:
-            reasons.append(model_reason(name, features, column))
-            column += 2 + len(features)
+            reasons.append(model_reason(name, features, column, linear=name in linear))
+            column += 2 + len(features) * (1 + (name in linear))
         self._layout = lay_out(reasons)
 
     def build(
@@ -187,8 +193,8 @@ class EvidenceWriter:
                 f"got {fired.shape} and {values.shape}"
             )
         shapes = [(model.raw.shape, model.strength.shape, model.x.shape) for model in models]
-        if shapes != [((rows,), (rows,), (features, rows)) for features in self._features]:
-            raise ValueError(f"expected models of {self._features} features on {rows} rows, got {shapes}")
+        if shapes != [((rows,), (rows,), (columns, rows)) for columns in self._columns_of]:
+            raise ValueError(f"expected models of {self._columns_of} columns on {rows} rows, got {shapes}")
 
 
 @kernel

@@ -142,14 +142,21 @@ def list_reason(name: str, kind: str, entity: str) -> Reason:
     return Reason(b'{"reason":' + orjson.dumps(name) + kind_and_entity + b',"match":')
 
 
-def model_reason(name: str, features: Sequence[str], column: int) -> Reason:
-    """What a model says: its raw score, strength and inputs stand in the columns from ``column`` on."""
+def model_reason(name: str, features: Sequence[str], column: int, *, linear: bool = False) -> Reason:
+    """What a model says: its raw score, strength and inputs stand in the columns from ``column`` on.
+
+    Of a ``linear`` one what each input adds stands behind them.
+    """
     reason = Reason(b'{"reason":' + orjson.dumps(MODEL_PREFIX + name) + b',"raw":')
     reason.number(column)
     reason.text(b',"strength":')
     reason.number(column + 1)
     reason.text(b',"inputs":')
     reason.numbers([(feature, column + 2 + place) for place, feature in enumerate(features)])
+    if linear:
+        reason.text(b',"contributions":')
+        first = column + 2 + len(features)
+        reason.numbers([(feature, first + place) for place, feature in enumerate(features)])
     reason.text(b"}")
     return reason
 

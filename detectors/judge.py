@@ -23,12 +23,14 @@ from detectors.lists import NO_LISTS, ListBook
 from detectors.plan import make_plan
 from detectors.rules import compile_rules
 from detectors.scoring import combine, let_pass, rule_keep, teaches
+from detectors.supervised import JudgedRows, Spoken, Supervised
 from schemas.config import Config, HalfSpaceTrees
 from schemas.events import TOPICS, EventBatch
 from schemas.keys import KeyRing, mix
+from schemas.labels import Labels
 from schemas.pseudonyms import Pseudonyms
 from schemas.sightings import NO_NAME, Answers
-from schemas.verdicts import Outcomes, Verdicts
+from schemas.verdicts import PASS, Outcomes, Verdicts
 
 State = dict[str, NDArray[Any] | bytes]
 
@@ -50,6 +52,8 @@ class Judge:
         How many topics the events come in: two, or one (a recording).
     lists
         What the config's lists contain.
+    label_horizon_ms
+        How long features are kept for labels to come; None: as the config says.
 
     Raises
     ------
@@ -66,6 +70,7 @@ class Judge:
         owners: int,
         topics: int = len(TOPICS),
         lists: ListBook = NO_LISTS,
+        label_horizon_ms: int | None = None,
     ) -> None:
         if lists.names != tuple(config.lists):
             raise ValueError(f"lists {lists.names}; expected those of the config, {tuple(config.lists)}")
@@ -81,14 +86,20 @@ class Judge:
         rule_weights = [rule.weight for rule in config.rules.values()]
         self._fired_weights = np.array([*lists.weights, *rule_weights], np.float64)
         self._models = {n: m for n, m in config.models.items() if isinstance(m, HalfSpaceTrees)}
-        self._model_weights = np.array([model.weight for model in self._models.values()], np.float64)
+        self._model_weights = np.array([model.weight for model in config.models.values()], np.float64)
         self._forests = {name: _forest(model) for name, model in self._models.items()}
+        self.supervised = Supervised(
+            config,
+            learns_here=owners == 1,
+            horizon_ms=config.label_horizon_ms if label_horizon_ms is None else label_horizon_ms,
+        )
         levels = config.levels
         self._levels = np.array([levels.observe, levels.review, levels.block], np.float64)
         self._evidence = EvidenceWriter(
             [(rule.name, rule.terms) for rule in self._rules.rules],
-            [(name, model.features) for name, model in self._models.items()],
+            [(name, model.features) for name, model in config.models.items()],
             lists,
+            linear=self.supervised.linear,
         )
 
     @property
@@ -96,6 +107,12 @@ class Judge:
         """Events below it are late in whatever topic they come; far in the past while a topic had no event."""
         watermarks = [self._dedupe.watermark_ms(topic) for topic in range(self._topics)]
         return min(NEVER if watermark is None else watermark for watermark in watermarks)
+
+    @property
+    def newest_ms(self) -> int:
+        """Largest event time of any topic; far in the past before the first event."""
+        newest = [self._dedupe.max_ts_ms(topic) for topic in range(self._topics)]
+        return max((ts_ms for ts_ms in newest if ts_ms is not None), default=NEVER)
 
     # -- the first half ------------------------------------------------------------------------------------------
 
@@ -142,11 +159,11 @@ class Judge:
         keep = rule_keep(fired, self._fired_weights)
         on_time = (inquiry.late == 0).astype(np.uint8)
         teaching = teaches(keep, self.config.levels.review, on_time, listed.white)
-        scores = [self._score(name, columns, teaching) for name in self._models]
+        scores = self._model_scores(inquiry, columns, teaching)
         strengths = _stack_rows([score.strength for score in scores], len(rows))
         score, level = combine(keep, strengths, self._model_weights, self._levels)
         let_pass(listed.white, score, level)
-        evidence = self._evidence.build(fired, inputs, scores, listed.notes)
+        evidence = self._evidence.build(fired, inputs, self._explained(scores, level), listed.notes)
         self.turn = inquiry.turn + 1
         return Verdicts(
             turn=inquiry.turn,
@@ -167,7 +184,7 @@ class Judge:
             evidence_offsets=evidence.json_offsets,
             evidence_bytes=evidence.json_bytes,
             feature_names=self.config.feature_names,
-            model_names=tuple(self._models),
+            model_names=tuple(self.config.models),
             reason_names=self._evidence.reason_names,
             config_hash=self.config_hash,
             outcomes=_outcomes(inquiry),
@@ -178,12 +195,88 @@ class Judge:
         raw, strength = self._forests[name].score_and_learn(x, teaching)
         return ModelScores(raw, strength, x)
 
+    def _model_scores(
+        self, inquiry: Inquiry, columns: Columns, teaching: NDArray[np.uint8]
+    ) -> list[ModelScores]:
+        spoken = self._ask_supervised(inquiry, columns)
+        return [
+            self._score(name, columns, teaching) if name in self._forests else spoken[name]
+            for name in self.config.models
+        ]
+
+    def _explained(self, scores: list[ModelScores], level: NDArray[np.uint8]) -> list[ModelScores]:
+        """A classifier has a probability for everybody: it is a reason only where there is something to explain."""
+        return [
+            part
+            if name in self._forests
+            else part._replace(strength=np.where(level > PASS, part.strength, 0.0))
+            for name, part in zip(self.config.models, scores, strict=True)
+        ]
+
+    def _ask_supervised(self, inquiry: Inquiry, columns: Columns) -> dict[str, ModelScores]:
+        if not self.supervised.names:
+            return {}
+        batch, rows = inquiry.batch, inquiry.rows
+        spoken = self.supervised.judge(
+            JudgedRows(
+                event=entity_keys(batch, "event_id", self._ring)[rows],
+                user=inquiry.user_keys,
+                ts_ms=batch.integers[0][rows],
+                late=inquiry.late,
+                x=np.ascontiguousarray(columns.named(self.supervised.names).T),
+            )
+        )
+        return {name: self._scores_of(name, said, columns) for name, said in spoken.items()}
+
+    def _scores_of(self, name: str, said: Spoken, columns: Columns) -> ModelScores:
+        x = columns.named(self.config.models[name].features)
+        if said.contributions is not None:
+            x = np.concatenate([x, said.contributions])
+        return ModelScores(said.strength, said.strength, x)
+
     def _ip_keys(self, inquiry: Inquiry) -> NDArray[np.uint64]:
         if "ip" in self.plan.kinds:
             keys: NDArray[np.uint64] = inquiry.keys[self.plan.kinds.index("ip")]
         else:
             keys = entity_keys(inquiry.batch, "ip", self._ring)[inquiry.rows]
         return keys
+
+    # -- labels --------------------------------------------------------------------------------------------------
+
+    def take_labels(self, labels: Labels) -> None:
+        """Take labels in, in the order of their log; they act on rows to come, each from its own time on."""
+        if self.supervised.names:
+            self.supervised.take_labels(labels, self.watermark_ms)
+
+    def turn_of_labels(self, batch: EventBatch, labels: Labels) -> Verdicts:
+        """Take labels in as a turn of its own, which has no rows; ``batch`` holds the broken ones among them."""
+        self.take_labels(labels)
+        self.turn += 1
+        none, empty = np.empty(0, np.uint64), np.empty((0, 16), np.uint8)
+        return Verdicts(
+            turn=self.turn - 1,
+            batch=batch,
+            rows=np.empty(0, np.int64),
+            late=np.empty(0, np.uint8),
+            user_keys=none,
+            device_keys=none,
+            user=empty,
+            device=empty,
+            ip=empty,
+            score=np.empty(0),
+            level=np.empty(0, np.uint8),
+            features=np.empty((len(self.config.features), 0)),
+            models=np.empty((len(self.config.models), 0)),
+            reason_offsets=np.zeros(1, np.int32),
+            reason_codes=np.empty(0, np.int32),
+            evidence_offsets=np.zeros(1, np.int32),
+            evidence_bytes=np.empty(0, np.uint8),
+            feature_names=self.config.feature_names,
+            model_names=tuple(self.config.models),
+            reason_names=self._evidence.reason_names,
+            config_hash=self.config_hash,
+            outcomes=Outcomes(0, 0, 0, len(batch.rejections)),
+        )
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -194,6 +287,8 @@ class Judge:
         for name, forest in self._forests.items():
             part = f"model/{name}/{_definition(self._models[name])}"
             state |= {f"{part}/{key}": value for key, value in forest.snapshot().items()}
+        if self.supervised.names:
+            state |= {f"supervised/{key}": value for key, value in self.supervised.snapshot().items()}
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -203,6 +298,8 @@ class Judge:
         for name, forest in self._forests.items():
             if kept := _part(state, f"model/{name}/{_definition(self._models[name])}"):
                 forest.restore(kept)
+        if self.supervised.names and (kept := _part(state, "supervised")):
+            self.supervised.restore(kept)
 
 
 def _forest(model: HalfSpaceTrees) -> HalfSpaceForest:

@@ -220,6 +220,34 @@ def mark_all_bad(
 
 
 @flat_kernel
+def hold_against(
+    m: Members, users: NDArray[np.int32], lowest_ms: NDArray[np.int64], watermark_ms: int
+) -> None:
+    """Set the lowest time of a verdict that is held against each user, later or earlier than before.
+
+    Counts of keys that can still change are corrected; those that were over at the watermark stay.
+    """
+    for i in range(len(users)):
+        user = users[i]
+        before_ms = m.users[user].bad_ms
+        clean_limit_ms = BEFORE_ALL_MS
+        link = m.users[user].links
+        while link != 0:
+            key = m.links[link - 1].key
+            limit_ms = m.keys[key].end_ms + m.restate_ms[0]
+            if limit_ms <= lowest_ms[i]:
+                clean_limit_ms = max(clean_limit_ms, limit_ms)
+            change = int(lowest_ms[i] < limit_ms) - int(before_ms < limit_ms)
+            block = m.keys[key].block
+            if change != 0 and m.blocks[block].frozen == 0 and m.blocks[block].closes_ms > watermark_ms:
+                m.keys[key].suspect += change
+                m.blocks[block].dirty = 1
+            link = m.links[link - 1].next
+        m.users[user].bad_ms = lowest_ms[i]
+        m.users[user].clean_limit_ms = clean_limit_ms
+
+
+@flat_kernel
 def block_slot(m: Members, group: int, start_ms: int, campaign: int) -> int:
     """Slot of a block, or the empty one where it belongs."""
     slot = first_slot(hash_of(group, start_ms, campaign, 0), len(m.block_index))

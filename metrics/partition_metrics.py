@@ -24,12 +24,14 @@ from metrics.event_tables import SPANS, EventColumns
 from metrics.funnel import MOST_EVENTS, FunnelCounter
 from metrics.kpi_counts import KpiColumns, KpiCounts
 from metrics.kpi_plan import make_kpi_plans
-from metrics.members import BEFORE_ALL_MS, BLOCKS, mark_all_bad
+from metrics.members import BEFORE_ALL_MS, BLOCKS, hold_against, mark_all_bad
 from metrics.names import Names
+from metrics.overruled import Overruled
 from metrics.partition_state import restore_state, take_state
 from schemas.config import Config
 from schemas.events import INTEGER_FIELDS, TOPICS, EventBatch
 from schemas.keys import KeyRing
+from schemas.labels import Labels
 from schemas.partials import Block, BlockKey, empty_rows
 from schemas.verdicts import REVIEW
 
@@ -66,6 +68,7 @@ class PartitionMetrics:
         )
         self.counts = EventCounts()
         self.kpis = KpiCounts(make_kpi_plans(config))
+        self.overruled = Overruled()
         self.since_turn = dict.fromkeys((definition.identity for definition in self.plan.definitions), 0)
         """Turn from which on each definition counts, by identity."""
         self.retired: tuple[BlockKey, ...] = ()
@@ -115,6 +118,12 @@ class PartitionMetrics:
         if self.users.forget(self.watermark_ms):
             self.days.forget()
         self.counts.forget(self.watermark_ms)
+
+    def take_labels(self, labels: Labels) -> None:
+        """Take back verdicts that labels overrule, and what was counted of them in windows that are still open."""
+        if len(labels.event):
+            users, lowest_ms = self.overruled.take(labels, self.watermark_ms)
+            hold_against(self.users.members, self.users.find_users(users), lowest_ms, self.watermark_ms)
 
     def changed_blocks(self, turn: int, *, idle: Collection[int] = ()) -> list[Block]:
         """Absolute values of all blocks that changed since the last call, as of ``turn``.
@@ -174,7 +183,8 @@ class PartitionMetrics:
         ts_ms = integers["ts"]
         cells = self.cells.number(np.stack([numbers[f] for f in (CAMPAIGN_FIELD, *self.plan.dims)]))
         user_rows = self.users.find_users(user_keys)
-        mark_all_bad(self.users.members, user_rows, ts_ms, bad)
+        held = self.overruled.judged(field_keys(batch, rows, "event_id", self._ring), user_keys, ts_ms, bad)
+        mark_all_bad(self.users.members, user_rows, ts_ms, held)
         self.days.count(
             self.users,
             self.cells.table,

@@ -90,6 +90,8 @@ def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
     for field, (_, hashes, numbers) in names.items():
         state[f"hashes.{field}"], state[f"numbers.{field}"] = hashes, numbers
     state |= {f"{_KPI}{part}": rows for part, rows in metrics.kpis.snapshot().items()}
+    for part, column in metrics.overruled.snapshot().items():
+        state[f"overruled.{part}"] = column if part == "first" else column.tobytes()
     for number, funnel in enumerate(metrics.funnels):
         for part, rows in funnel.snapshot(metrics.watermark_ms).items():
             state[f"funnel.{number}.{part}"] = rows.tobytes()
@@ -107,6 +109,10 @@ def restore_state(metrics: PartitionMetrics, state: State) -> None:
     metrics.cells.restore(np.asarray(state["cells"]), tuple(meta.dims))
     identities = [definition.identity for definition in metrics.plan.definitions]
     metrics.since_turn = {one: meta.since_turn.get(one, meta.turn + 1) for one in identities}
+    prefix = "overruled."
+    if f"{prefix}flags" in state:  # a checkpoint from before labels has none
+        kept = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        metrics.overruled.restore(kept)
     _restore_users(metrics, meta, state)
     _restore_funnels(metrics, meta, state)
     _restore_counts(metrics, meta, state)

@@ -74,12 +74,16 @@ _MODELS: Mapping[str, type[HalfSpaceTrees | RiverModel]] = {
     "half_space_trees": HalfSpaceTrees,
     "river": RiverModel,
 }
-_DURATIONS = ("lateness", "restate")
+_DURATIONS = ("lateness", "restate", "label_horizon")
 _CODED = ("features", "lists", "rules", "models", "funnels", "kpi_alerts")
 """Blocks whose names become columns and codes."""
 
 
-class Config(Block, frozen=True, rename={"lateness_ms": "lateness", "restate_ms": "restate"}):
+class Config(
+    Block,
+    frozen=True,
+    rename={"lateness_ms": "lateness", "restate_ms": "restate", "label_horizon_ms": "label_horizon"},
+):
     """The whole config; every block has a default, and entries keep the order of their file.
 
     Examples
@@ -105,6 +109,7 @@ class Config(Block, frozen=True, rename={"lateness_ms": "lateness", "restate_ms"
     memory: Memory = Memory()
     lateness_ms: int = UNITS_MS["h"]
     restate_ms: int = 30 * UNITS_MS["d"]
+    label_horizon_ms: int = 30 * UNITS_MS["d"]
 
     @property
     def hash(self) -> str:

@@ -172,7 +172,7 @@ class HalfSpaceTrees(Block, frozen=True, tag_field="kind", tag="half_space_trees
 
 
 class RiverModel(Block, frozen=True, tag_field="kind", tag="river", rename={"class_": "class"}):
-    """Any other model of River, named by its path below ``river``."""
+    """A classifier of River that labels teach, named by its path below ``river``."""
 
     class_: Annotated[
         str,
@@ -343,6 +343,7 @@ class Topics(Block, frozen=True):
     deadletters: TopicName = "deadletters"
     labels: TopicName = "labels"
     alerts: TopicName = "alerts"
+    lessons: TopicName = "lessons"
 
     def names(self) -> dict[str, str]:
         """Kafka's name of each topic by what flows in it."""

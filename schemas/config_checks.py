@@ -20,6 +20,7 @@ from schemas.config_blocks import (
     WHOLE_CAMPAIGN,
     Feature,
     HalfSpaceTrees,
+    RiverModel,
     Rule,
 )
 from schemas.config_findings import Findings, one_of, show
@@ -27,6 +28,7 @@ from schemas.durations import EXPECTED as EXPECTED_DURATION
 from schemas.durations import parse_duration
 from schemas.events import KNOWN_FIELDS, STRING_FIELDS
 from schemas.kpi_metric import KpiMetricError, parse_kpi_metric
+from schemas.river_classes import classifier_of
 from schemas.rule_grammar import ParsedRule, RuleTextError, parse_rule
 from schemas.rule_logic import Range, always_holds, can_hold, holds_when_known
 from schemas.rule_tree import Input, InputKind, inputs_of
@@ -151,6 +153,8 @@ def check_names(config: Config, declared: Declared, findings: Findings) -> None:
         _check_once(model.features, f"$.models.{name}.features", findings)
         if isinstance(model, HalfSpaceTrees):
             _check_forest(model, f"$.models.{name}", findings)
+        if isinstance(model, RiverModel):
+            _check_river(model, f"$.models.{name}", findings)
     for name, funnel in config.funnels.items():
         _check_dimensions(funnel.by, f"$.funnels.{name}.by", findings)
         _check_windows(funnel.windows, f"$.funnels.{name}.windows", findings)
@@ -170,11 +174,6 @@ def notice_what_waits(config: Config, findings: Findings) -> None:
     for name in config.features:
         if name not in used:
             findings.notice(f"$.features.{name}", "used by no rule and no model; verdicts still show it")
-    for name, model in config.models.items():
-        if model.kind == "river":
-            findings.notice(
-                f"$.models.{name}", "River models are checked, but this version does not run them yet"
-            )
     for name, alert in config.kpi_alerts.items():
         if alert.anomaly:
             findings.notice(
@@ -245,6 +244,20 @@ def _check_dimensions(by: tuple[str, ...], path: str, findings: Findings) -> Non
         else:
             _check_name(name, TEXT_FIELDS, f"{path}[{index}]", findings)
     _check_once(by, path, findings)
+
+
+def _check_river(model: RiverModel, path: str, findings: Findings) -> None:
+    if model.learns != "labels":
+        findings.refuse(
+            f"{path}.learns",
+            found=model.learns,
+            expected="labels; of models that learn from clean events there is half_space_trees",
+        )
+    try:
+        classifier_of(model.class_)
+    except ValueError as error:
+        expected = "a classifier of River with probabilities, such as linear_model.LogisticRegression"
+        findings.refuse(f"{path}.class", found=f"{model.class_}, {error}", expected=expected)
 
 
 def _check_windows(windows: tuple[str, ...], path: str, findings: Findings) -> None:

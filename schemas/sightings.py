@@ -44,7 +44,8 @@ class Sightings:
     Parameters
     ----------
     topic
-        Index into schemas.events.TOPICS.
+        Index into schemas.events.TOPICS; beyond them the turn takes in labels, and has no rows: less their number it
+        is the partition of the labels.
     source, owner
         Partition of the judge and partition of the owner.
     turn, start, next
@@ -54,7 +55,8 @@ class Sightings:
     config
         16 bytes: hash of the config by which kinds, members and names below are numbered.
     models
-        Numbers of the model snapshots that the turn judges with (none in a config without supervised models).
+        Up to which offset of the lessons the turn's supervised models learned: one number, none where there are no such
+        models or the judge is the only one and learns by itself.
     offset
         uint32[e]: offset of the event in its topic, less ``start``; so that a recount can name the events.
     ts_ms

@@ -165,6 +165,7 @@ _PLAIN_BLOCKS = {
     "lateness": (
         "How late an event may come, by the event times of its topic-partition; later ones go to `late/`. Default `1h`."
     ),
+    "label_horizon": "How long the features of judged events are kept, on disk, for labels to come. Default `30d`.",
     "restate": "How long after the end of a window a verdict still makes its user suspect in it. Default `30d`.",
 }
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from schemas.errors import StateError
+from schemas.labels import LABELS
 from schemas.verdicts import Outcomes, Verdicts
 from sinks.durable_files import create_if_absent, make_folder, sync
 from sinks.faults import fault_point
@@ -184,7 +185,7 @@ class CommitLog:
 
 
 def account_of(verdicts: Iterable[Verdicts]) -> Account:
-    """The account of some turns."""
+    """The account of some turns; labels are no events, and every judge takes all of them."""
     return merged(
         SourceAccount(
             turn.batch.topic,
@@ -196,6 +197,7 @@ def account_of(verdicts: Iterable[Verdicts]) -> Account:
             turn.outcomes.rejected,
         )
         for turn in verdicts
+        if turn.batch.topic != LABELS
     )
 
 

@@ -21,6 +21,7 @@ from schemas.keys import KeyRing
 from schemas.sightings import decode_answers
 from streams.context import ConfigStore, Context
 from streams.judge_seat import JudgeSeat
+from streams.learning import Tails, make_tails
 from streams.list_books import ListBooks
 from streams.list_store import ListStore
 from streams.log_reader import LogReader
@@ -43,6 +44,7 @@ from streams.transport import (
 log = logging.getLogger(__name__)
 
 PUBLISH_INTERVAL_S = 1.0
+LABEL_INTERVAL_S = 1.0
 CHECKPOINT_INTERVAL_S = 15.0
 CHECKPOINT_SHARE = 0.1
 """At most this share of the time goes into checkpoints, so a large state is written less often."""
@@ -71,6 +73,7 @@ class Engine:
         self._shards: dict[int, ShardSeat] = {}
         self._upkeep: list[asyncio.Task[None]] = []
         self._watchdog, self._pause_s = Watchdog(), CHECKPOINT_INTERVAL_S
+        self._tails: Tails | None = None
         self._reader = LogReader(settings, lambda: consumer_of(self.app))
         configs = ConfigStore(settings.state_folder)
         configs.keep(config)
@@ -135,7 +138,10 @@ class Engine:
         self._context.meters.count("rebalances_total")
         owned = sorted({tp.partition for tp in tps})
         shards = {p: ShardSeat(p, self._context, self._reader) for p in owned}
-        judges = {p: JudgeSeat(p, self._context, self._reader) for p in owned}
+        if self._tails is None:
+            self._tails = await asyncio.to_thread(make_tails, self._settings)
+        tails = self._tails
+        judges = {p: JudgeSeat(p, self._context, self._reader, tails) for p in owned}
         try:
             await asyncio.gather(
                 *(shard.open() for shard in shards.values()), *(judge.open() for judge in judges.values())
@@ -148,6 +154,7 @@ class Engine:
         self._upkeep = [
             self._context.start(self._publish_loop(), "publish"),
             self._context.start(self._checkpoint_loop(), "checkpoint"),
+            self._context.start(self._label_loop(), "labels"),
         ]
         return self._positions_of_seats()
 
@@ -175,6 +182,18 @@ class Engine:
         while True:
             await asyncio.sleep(PUBLISH_INTERVAL_S)
             await asyncio.gather(*(seat.publish() for seat in self._judges.values()))
+
+    async def _label_loop(self) -> None:
+        """Labels also count where no event comes to take them along."""
+        while True:
+            await asyncio.sleep(LABEL_INTERVAL_S)
+            taking = [seat.take_labels(caught_up=self._is_caught_up(p)) for p, seat in self._judges.items()]
+            await asyncio.shield(
+                asyncio.gather(*taking)
+            )  # a turn that is begun ends, also when the partition leaves
+
+    def _is_caught_up(self, partition: int) -> bool:
+        return all(self._reader.caught_up(role, partition) for role in TOPICS)
 
     async def _checkpoint_loop(self) -> None:
         took_s = before_s = 0.0

@@ -7,6 +7,7 @@ exactly so before anything new. From then on every fetched batch is a turn of it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +37,8 @@ from streams.config_change import starting_empty
 from streams.context import Context
 from streams.idle_topics import IdleTopics
 from streams.installation import MAX_MESSAGE_BYTES
+from streams.label_intake import Intake
+from streams.learning import SeatLearning, Tails
 from streams.log_reader import LogReader
 from streams.meters import Sample
 from streams.outputs import Outputs
@@ -56,8 +59,9 @@ Result = TypeVar("Result")
 class JudgeSeat:
     """State and work of one judge partition in this process; made anew at every assignment."""
 
-    def __init__(self, partition: int, context: Context, reader: LogReader) -> None:
+    def __init__(self, partition: int, context: Context, reader: LogReader, tails: Tails) -> None:
         self.partition, self._context, self._reader = partition, context, reader
+        self._learning = SeatLearning(partition, context, reader, tails)
         self._store = CheckpointStore(context.settings.state_folder, f"judge-{partition:04d}")
         self._claim = new_claim()
         self._checkpointed_s = time.monotonic()
@@ -91,9 +95,10 @@ class JudgeSeat:
             next_turn=checkpoint.position,
         )
         positions = {number: int(meta["positions"][topic]) for number, topic in enumerate(TOPICS)}
+        await self._learning.place(meta, recorded, begins=checkpoint.position == 0)
         if checkpoint.position == 0:
             # The first checkpoint may be a second one, of a state that was lost: the log knows where it all began.
-            positions |= {turn.topic: turn.start for turn in reversed(recorded)}
+            positions |= {turn.topic: turn.start for turn in reversed(recorded) if not turn.takes_labels}
             meta["positions"] = {topic: positions[number] for number, topic in enumerate(TOPICS)}
         self.order = TurnOrder(self.partition, positions, recorded, most_records=self._most_records)
         letters_kept = await self._reader.beginning("deadletters", self.partition)
@@ -108,6 +113,8 @@ class JudgeSeat:
         )
         if not recorded:
             await self._switch_to(self._context.config)
+        events = [turn.models for turn in recorded if not turn.takes_labels]
+        await self._learning.teach(self._judge, events[0] if events else None)
         log.info(
             "judge %d: at turn %d, %d recorded turns to take again",
             self.partition,
@@ -133,6 +140,7 @@ class JudgeSeat:
         meta = self._meta(
             config=config.hash,
             positions=await self._reader.first_positions(self.partition),
+            **await self._learning.first_notes(),
             log_position=await self._reader.beginning("sightings", self.partition),
             answers_position=await self._reader.beginning("answers", self.partition),
             letters_position=await self._reader.end("deadletters", self.partition),
@@ -172,6 +180,7 @@ class JudgeSeat:
         self._judge.restore(_part(checkpoint.state, "judge"))
         self._metrics.restore(_part(checkpoint.state, "metrics"))
         self._incidents.restore(_part(checkpoint.state, "incidents"))
+        self._learning.take_up(self._judge, checkpoint.meta)
 
     async def _make_claim(self) -> int:
         """Claim on every other owner's partition first, on our own last. Returns where the last one stands."""
@@ -183,6 +192,7 @@ class JudgeSeat:
         ]
         for sent in others:
             await sent
+        await self._learning.claim(claim)
         return await (await send("sightings", self.partition, encode_claim(claim, self.partition)))
 
     def _most_records(self) -> int:
@@ -200,6 +210,7 @@ class JudgeSeat:
 
         def hand_over() -> None:
             judge.restore(before.snapshot())
+            judge.supervised.memory.segments = before.supervised.memory.segments
             metrics.restore(counts.snapshot())
             incidents.restore(told.snapshot())
 
@@ -228,17 +239,60 @@ class JudgeSeat:
         topic = TOPICS.index(self._context.settings.role_of(batch.topic))
         await self.order.run(topic, batch, self._turn)
 
+    async def take_labels(self, *, caught_up: bool) -> None:
+        """Take in labels that no event waits for; all there are if the events are ``caught_up``."""
+
+        async def take() -> None:
+            await self._take_new_labels(None if caught_up else self._judge.newest_ms)
+
+        await self.outputs.room()
+        with contextlib.suppress(Abandoned):
+            await self.order.between(self._turn, take)
+
     async def _turn(self, piece: Piece) -> None:
         if piece.recorded is None:
             await self._switch_to(self._context.config)
         else:
             await self._switch_to(self._context.configs.config(piece.recorded.config))
-        inquiry = await _compute(len(piece.records), lambda: self._judge.ask(self._decode(piece)))
-        await self._ask(piece, inquiry)
+        if piece.recorded is not None and piece.recorded.takes_labels:
+            self._log_position = piece.recorded.offset + 1
+            self._take_in(await self._learning.recorded(piece))
+            return
+        batch = await _compute(len(piece.records), lambda: self._decode(piece))
+        models = await self._prepare(piece, batch)
+        inquiry = await _compute(len(piece.records), lambda: self._judge.ask(batch))
+        await self._ask(piece, inquiry, models)
         answers = await self.desk.wait(inquiry.turn, set(inquiry.questions))
         verdicts = await _compute(len(piece.records), lambda: self._judge_and_count(inquiry, answers))
+        await self._learning.hand_on(self._judge, inquiry.turn, self._claim)
         self.desk.done(inquiry.turn)
         self._context.meters.count_turn(TOPICS[piece.topic], self.partition, verdicts)
+        self.outputs.put(verdicts)
+
+    async def _prepare(self, piece: Piece, batch: EventBatch) -> tuple[int, ...]:
+        """Let the models learn what was known before the events came; returns up to where, for the turn's record."""
+        if not self._judge.supervised.names:
+            return ()
+        if piece.recorded is not None:
+            return await self._learning.teach(self._judge, piece.recorded.models)
+        times = batch.integers[0][batch.rejected == 0]
+        await self._take_new_labels(max(self._judge.newest_ms, int(times.max(initial=0))))
+        return await self._learning.teach(self._judge, None)
+
+    async def _take_new_labels(self, newest_ms: int | None) -> None:
+        """Take in the labels that are durable now, each stretch as a turn of its own."""
+        limit_ms = None if newest_ms is None else newest_ms + self._judge.config.lateness_ms
+        async for intake in self._learning.new(limit_ms=limit_ms):
+            self._log_position = await self._learning.record(intake, self._judge, self._claim) + 1
+            fault_point("labels.recorded")
+            self._take_in(intake)
+
+    def _take_in(self, intake: Intake) -> None:
+        verdicts = self._judge.turn_of_labels(intake.batch, intake.labels)
+        self._metrics.take_labels(intake.labels)
+        self._count(verdicts)
+        self.desk.done(verdicts.turn)
+        self._learning.taken_in(intake)
         self.outputs.put(verdicts)
 
     def _decode(self, piece: Piece) -> EventBatch:
@@ -258,12 +312,14 @@ class JudgeSeat:
         self._placement.look(batch)
         return batch
 
-    async def _ask(self, piece: Piece, inquiry: Inquiry) -> None:
+    async def _ask(self, piece: Piece, inquiry: Inquiry, models: tuple[int, ...]) -> None:
         """Make the turn durable on our own partition, only then ask the others."""
         plan, send = self._judge.plan, self._context.send
 
         def record(owner: int) -> bytes:
-            return encode_sightings(sightings_of(inquiry, owner, plan, topic=piece.topic, claim=self._claim))
+            return encode_sightings(
+                sightings_of(inquiry, owner, plan, topic=piece.topic, claim=self._claim, models=models)
+            )
 
         if piece.recorded is None:
             fault_point("turn.before")
@@ -283,6 +339,11 @@ class JudgeSeat:
 
     def _judge_and_count(self, inquiry: Inquiry, answers: Mapping[int, Any]) -> Verdicts:
         verdicts = self._judge.judge(inquiry, answers)
+        self._count(verdicts)
+        self._incidents.update(verdicts)
+        return verdicts
+
+    def _count(self, verdicts: Verdicts) -> None:
         on_time = verdicts.late == 0
         self._metrics.update(
             verdicts.batch,
@@ -292,8 +353,6 @@ class JudgeSeat:
             turn=verdicts.turn,
             watermark_ms=self._judge.watermark_ms,
         )
-        self._incidents.update(verdicts)
-        return verdicts
 
     # -- leaving traces ------------------------------------------------------------------------------------------
 
@@ -328,6 +387,7 @@ class JudgeSeat:
             self.outputs.checkpointed = checkpoint.position
             self._durable = checkpoint.meta
             self._checkpointed_s = looked_s
+            self._learning.checkpointed(checkpoint.meta)
 
     async def _changed_blocks(self) -> list[Block]:
         idle = self._idle.look(
@@ -352,6 +412,7 @@ class JudgeSeat:
             answers_position=self.desk.durable_position(),
             letters_position=self.outputs.letters_position,
             claim=self._claim.hex(),
+            **self._learning.notes(self._judge),
         )
         state = _state_of(self._judge, self._metrics, self._incidents)
         return Checkpoint(self._judge.turn, meta, state)
@@ -370,6 +431,7 @@ class JudgeSeat:
     def abandon(self) -> None:
         """Let go of the answers that cannot come any more; the turn that waits for them is taken again later."""
         self.desk.abandon()
+        self._learning.leave()
 
     def cancel(self) -> None:
         """Stop writing at once."""

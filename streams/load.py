@@ -17,8 +17,10 @@ from schemas.config import Config
 from schemas.config_findings import show
 from schemas.errors import UnreachableError
 from schemas.events import EARLIEST_TS_MS, TOPICS
+from schemas.labels import LABELS
 from streams import recordings
-from streams.installation import MAX_MESSAGE_BYTES, ensure_event_topics
+from streams.installation import MAX_MESSAGE_BYTES, ensure_event_topics, ensure_labels
+from streams.recorded_labels import label_records
 from streams.recordings import unseen
 from streams.routing import topic_of
 from streams.security import kafka_brokers
@@ -32,7 +34,7 @@ _CLOSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class LoadSummary:
-    """What was published: records by topic, rows that no broker would take, and times that are none.
+    """What was published: records by topic (labels too), rows that no broker would take, and times that are none.
 
     ``odd_times`` counts published rows whose ``ts`` is no epoch millisecond of this century or the last years of the
     one before, ``odd_time`` is the first of them: the engine will reject them.
@@ -52,6 +54,7 @@ def load(
     *,
     rate: float | None = None,
     speed: float | None = None,
+    label_delay_ms: int | None = None,
     progress: Callable[[int], None] = unseen,
 ) -> LoadSummary:
     """Publish every row in order; returns when all are acknowledged.
@@ -66,6 +69,9 @@ def load(
         At most so many events a second.
     speed
         Keep the events' own pace, so many times as fast.
+    label_delay_ms
+        Publish recorded labels too, each with the time at which it becomes known: so long after its event. They are
+        in Kafka before their events are, so that none comes too late to be learned at its time. None: no labels.
     progress
         Told the rows of each slice.
 
@@ -76,7 +82,7 @@ def load(
     RecordingError
         A file can not be read.
     """
-    partitions = _ensure_event_topics(settings)
+    partitions, label_partitions = _ensure_topics(settings, labels=label_delay_ms is not None)
     producer = KafkaProducer(
         **kafka_brokers(settings).kafka_python_options(),
         acks="all",
@@ -89,6 +95,14 @@ def load(
     failures: list[BaseException] = []
     try:
         for chunk in recordings.raw_events(paths, config.fields):
+            for key, value in label_records(chunk, config, label_delay_ms):
+                partition = _partition(key, label_partitions)
+                producer.send(settings.topic(LABELS), value, key=key, partition=partition).add_errback(
+                    failures.append
+                )
+                published[LABELS] = published.get(LABELS, 0) + 1
+            if label_delay_ms is not None:
+                producer.flush()  # a label must be there before its event is
             for value, event in chunk:
                 times.look(event)
                 pace.wait(event, config)
@@ -113,9 +127,10 @@ def load(
     return LoadSummary(published, too_large, time.monotonic() - started, times.count, times.first)
 
 
-def _ensure_event_topics(settings: Settings) -> int:
+def _ensure_topics(settings: Settings, *, labels: bool) -> tuple[int, int]:
+    """Partition counts of the event topics and, if ``labels``, of the labels."""
     with open_topics(kafka_brokers(settings), wait_s=settings.wait_s) as topics:
-        return ensure_event_topics(topics, settings)
+        return ensure_event_topics(topics, settings), ensure_labels(topics, settings) if labels else 0
 
 
 def _key(event: dict[str, Any] | None, config: Config) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Protocol
 
 from schemas.events import TOPICS
+from schemas.labels import LABELS
 from streams.batch_thread import Standing
 from streams.batches import TP, Record
 from streams.ranges import read_range
@@ -75,16 +76,31 @@ class LogReader:
         standing = self._offsets().standing(self._tp(role, partition))
         return standing is not None and standing.caught_up
 
+    async def ends(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The same of several logs, by role and partition, in one question."""
+        tps = {place: self._tp(*place) for place in places}
+        found = await self._offsets().end_offsets(list(tps.values()))
+        return {place: found[tp] for place, tp in tps.items()}
+
     async def first_positions(self, partition: int) -> dict[str, int]:
         """Where each event topic begins on a first start, as ``--from`` says."""
-        tps, start = {role: self._tp(role, partition) for role in TOPICS}, self._settings.start
+        found = await self._first({(role, partition) for role in TOPICS})
+        return {role: found[role, partition] for role in TOPICS}
+
+    async def first_label_positions(self, partitions: int) -> list[int]:
+        """Where each partition of the labels begins on a first start, as ``--from`` says."""
+        found = await self._first({(LABELS, partition) for partition in range(partitions)})
+        return [found[LABELS, partition] for partition in range(partitions)]
+
+    async def _first(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        tps, start = {place: self._tp(*place) for place in places}, self._settings.start
         if start == EARLIEST:
             found = await self._offsets().beginning_offsets(list(tps.values()))
         elif start == LATEST:
             found = await self._offsets().end_offsets(list(tps.values()))
         else:
             found = await self._offsets().offsets_for_times(dict.fromkeys(tps.values(), int(start)))
-        return {role: found[tp] for role, tp in tps.items()}
+        return {place: found[tp] for place, tp in tps.items()}
 
     def _tp(self, role: str, partition: int) -> TP:
         return TP(self._settings.topic(role), partition)

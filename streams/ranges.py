@@ -81,7 +81,7 @@ async def read_range(
 
 @asynccontextmanager
 async def _reader(brokers: Brokers, tp: TP, wait_s: float | None) -> AsyncIterator[Any]:
-    client = await _connect(brokers, wait_s)
+    client = await connect_reader(brokers, wait_s)
     try:
         client.assign([TopicPartition(*tp)])
         yield client
@@ -89,7 +89,14 @@ async def _reader(brokers: Brokers, tp: TP, wait_s: float | None) -> AsyncIterat
         await client.stop()
 
 
-async def _connect(brokers: Brokers, wait_s: float | None) -> Any:
+async def connect_reader(brokers: Brokers, wait_s: float | None) -> Any:
+    """A client outside of any group that reads committed records from where it is sent.
+
+    Raises
+    ------
+    UnreachableError
+        No broker answered within `wait_s` seconds (None: for ever).
+    """
     deadline_s = None if wait_s is None else time.monotonic() + wait_s
     while True:
         client = AIOKafkaConsumer(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.entities import entity_keys
 from detectors.incident_alerts import IncidentAlerts
 from detectors.incidents import Incidents
 from detectors.inquiry import sightings_of
@@ -30,6 +31,7 @@ from schemas.decode import decode_json
 from schemas.errors import ConfigError, StateError
 from schemas.events import RECORDING, TOPICS, EventBatch
 from schemas.keys import KeyRing
+from schemas.labels import Labels
 from schemas.metric_tables import METRIC_SCHEMAS
 from schemas.tabular import NO_TOPIC, decode_table
 from schemas.verdicts import Outcomes, Verdicts
@@ -46,6 +48,7 @@ log = logging.getLogger(__name__)
 DEFAULT_BATCH_SIZE = 16_384
 _COMMIT_ROWS = 200_000
 _COMMIT_TURNS = 5_000
+_TAIL_ROWS = 65_536
 _CLAIM = bytes(16)
 
 
@@ -77,16 +80,35 @@ class _Totals:
 
 
 class Core:
-    """Judge, owner and counts of a single partition in one process: what replay and backtest run."""
+    """Judge, owner and counts of a single partition in one process: what replay and backtest run.
 
-    def __init__(self, config: Config, ring: KeyRing, lists: ListBook = NO_LISTS) -> None:
-        self._judge = Judge(config, ring, partition=0, owners=1, topics=1, lists=lists)
+    Parameters
+    ----------
+    config, ring, lists
+        What is judged by.
+    label_delay_ms
+        How long after its event a recorded label becomes known; None: labels are ignored.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        ring: KeyRing,
+        lists: ListBook = NO_LISTS,
+        *,
+        label_delay_ms: int | None = None,
+    ) -> None:
+        # A recorded label is known with its event; features are kept only for the labels of repeats.
+        self._judge = Judge(
+            config, ring, partition=0, owners=1, topics=1, label_horizon_ms=config.lateness_ms, lists=lists
+        )
+        self._ring, self._label_delay_ms = ring, label_delay_ms
         self._shard = Shard(0, max_keys=config.memory.max_keys, lateness_ms=config.lateness_ms)
         self.metrics = PartitionMetrics(config, ring, source=0)
         self.incidents = Incidents(config, ring, source=0)
 
     def snapshot(self) -> dict[str, Any]:
-        """Copies of all state."""
+        """Copies of all state but what labels taught."""
         return {
             "judge": self._judge.snapshot(),
             "shard": self._shard.snapshot(),
@@ -104,6 +126,10 @@ class Core:
     def judge(self, batch: EventBatch) -> Verdicts:
         """Take one batch as one turn."""
         judge, shard = self._judge, self._shard
+        if self._label_delay_ms is not None:
+            labels = _labels_of(batch, self._ring, self._label_delay_ms)
+            judge.take_labels(labels)
+            self.metrics.take_labels(labels)
         inquiry = judge.ask(batch)
         answers = shard.take(
             sightings_of(inquiry, 0, judge.plan, topic=0, claim=_CLAIM), lambda _: judge.plan
@@ -121,7 +147,17 @@ class Core:
             watermark_ms=judge.watermark_ms,
         )
         self.incidents.update(verdicts)
+        if judge.supervised.memory.tail_rows > _TAIL_ROWS:
+            judge.supervised.memory.seal()
+            judge.supervised.memory.forget()
         return verdicts
+
+
+def _labels_of(batch: EventBatch, ring: KeyRing, delay_ms: int) -> Labels:
+    """The labels that the rows carry, as they would come on the topic."""
+    rows = np.flatnonzero((batch.labels >= 0) & (batch.rejected == 0))
+    event, user = (entity_keys(batch, kind, ring)[rows] for kind in ("event_id", "user_id"))
+    return Labels(event, user, batch.integers[0][rows] + delay_ms, batch.labels[rows].astype(np.uint8))
 
 
 def replay(
@@ -132,6 +168,7 @@ def replay(
     *,
     lists: ListBook = NO_LISTS,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    label_delay_ms: int | None = None,
     progress: Callable[[int], None] = unseen,
 ) -> ReplaySummary:
     """Judge a recording and write its tables.
@@ -148,6 +185,8 @@ def replay(
         What the config's lists contain.
     batch_size
         Rows of a turn; it changes nothing but the speed.
+    label_delay_ms
+        How long after its event a recorded label becomes known; None: labels are ignored.
     progress
         Told the rows of each turn.
 
@@ -161,7 +200,7 @@ def replay(
     if out.exists() and any(out.iterdir()):
         raise ConfigError(file="--out", path="$", found=f"{out}, which is not empty", expected="a new folder")
     core, sink, totals = (
-        Core(config, ring, lists),
+        Core(config, ring, lists, label_delay_ms=label_delay_ms),
         ParquetSink(out, 0, key_fingerprint=ring.fingerprint, seal=seal_with(ring)),
         _Totals(),
     )

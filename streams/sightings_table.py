@@ -82,6 +82,8 @@ async def _counted(log: AsyncIterator[Record]) -> AsyncIterator[tuple[int, Sight
         if isinstance(record, Claim):
             claims[record.source] = record.claim
             continue
+        if record.topic >= len(TOPICS):
+            continue  # labels: the turn sees nobody
         source = (record.topic, record.source)
         overtaken = claims.get(record.source, record.claim) != record.claim
         if overtaken or record.start < applied.get(source, record.start):

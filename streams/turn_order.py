@@ -32,7 +32,8 @@ class TurnOrder:
     """One turn at a time, in the recorded order as long as it lasts.
 
     Fetches cut the log otherwise than they did before the restart, so records are held until a recorded turn is
-    whole. A topic whose recorded turns are done waits until those of the other topic are done too.
+    whole. A topic whose recorded turns are done waits until those of the other topic are done too. Recorded turns that
+    take in labels need no batch: they are taken again by the turn behind them.
 
     Parameters
     ----------
@@ -92,6 +93,22 @@ class TurnOrder:
         while self._fetched[topic] > self.positions[topic]:
             await self._run_one(topic, take, None)
 
+    async def between(
+        self, take: Callable[[Piece], Awaitable[None]], then: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Call ``then`` between two turns, unless recorded turns of events are still to be taken again.
+
+        Raises
+        ------
+        Abandoned
+            A turn was broken off.
+        """
+        async with self._moved:
+            if self._closed or self._next_events() is not None:
+                return
+            await self._or_close(self._take_labels_again, take)
+            await self._or_close(then)
+
     async def at_rest(self, look: Callable[[], Awaitable[None]]) -> bool:
         """Call ``look`` between two turns. False when a turn was broken off, so that the state is not whole."""
         async with self._moved:
@@ -119,21 +136,34 @@ class TurnOrder:
             await self._moved.wait_for(lambda: self._closed or self._is_due(turn))
             if self._closed:
                 raise Abandoned(f"partition {self._partition} is leaving")
+            await self._or_close(self._take_labels_again, take)
             next_ = self._end_of_new(topic) if turn is None else turn.next
             held = self._held[topic]
             records = [record for record in held if record.offset < next_]
             self._held[topic] = held[len(records) :]
-            try:
-                await take(Piece(topic, self.positions[topic], next_, records, turn))
-            except BaseException:
-                # The state stands in the middle of a turn: nobody may go on from it.
-                self._closed = self._broken_off = True
-                self._moved.notify_all()
-                raise
+            await self._or_close(take, Piece(topic, self.positions[topic], next_, records, turn))
             self.positions[topic] = next_
             if turn is not None:
                 self._recorded.popleft()
             self._moved.notify_all()
 
+    async def _take_labels_again(self, take: Callable[[Piece], Awaitable[None]]) -> None:
+        while self._recorded and self._recorded[0].takes_labels:
+            turn = self._recorded[0]
+            await take(Piece(turn.topic, turn.start, turn.next, (), turn))
+            self._recorded.popleft()
+
+    async def _or_close(self, work: Callable[..., Awaitable[None]], *of: Any) -> None:
+        try:
+            await work(*of)
+        except BaseException:
+            # The state stands in the middle of a turn: nobody may go on from it.
+            self._closed = self._broken_off = True
+            self._moved.notify_all()
+            raise
+
+    def _next_events(self) -> Turn | None:
+        return next((turn for turn in self._recorded if not turn.takes_labels), None)
+
     def _is_due(self, turn: Turn | None) -> bool:
-        return not self._recorded if turn is None else self._recorded[0] is turn
+        return self._next_events() is turn

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from schemas.errors import StateError
+from schemas.events import TOPICS
 from schemas.sightings import Claim, Sightings, decode_sightings
 from streams.batches import Record
 
@@ -26,7 +27,7 @@ CLAIM_BYTES = 16
 class Turn:
     """One recorded turn: of topic number ``topic`` the records [start, next), judged as number ``turn``.
 
-    ``offset`` is where it stands on ``sightings[p]``.
+    ``offset`` is where it stands on ``sightings[p]``; ``models`` as in the record.
     """
 
     turn: int
@@ -35,6 +36,12 @@ class Turn:
     next: int
     config: bytes
     offset: int
+    models: tuple[int, ...] = ()
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether it takes in labels instead of events."""
+        return self.topic >= len(TOPICS)
 
 
 def new_claim() -> bytes:
@@ -82,4 +89,4 @@ async def recorded_turns(
 
 
 def _turn(record: Sightings, offset: int) -> Turn:
-    return Turn(record.turn, record.topic, record.start, record.next, record.config, offset)
+    return Turn(record.turn, record.topic, record.start, record.next, record.config, offset, record.models)

@@ -22,6 +22,7 @@ rules:
   often: {when: users >= 1 and dwell_ms / 2 < 10000 and not (channel == "a"), weight: 0.5}
 models:
   odd: {kind: half_space_trees, trees: 3, height: 3, features: [users, dwell_ms]}
+  told: {kind: river, class: linear_model.LogisticRegression, scale: true, features: [users, dwell_ms]}
 funnels:
   buy: {steps: [view, purchase], within: 1h, by: [channel, attrs.tag], windows: [all, 1d]}
   tie: {steps: [view, view], order: ties_allowed}
@@ -44,7 +45,7 @@ _LISTS = {
 }
 _EVENT = (
     '{"event_id":"e%d","event":"%s","ts":%d,"user_id":"u%d","device_id":"d1","ip":"%s","phone":"1380000%04d",'
-    '"channel":"a\\u5fae","campaign":"c%d","dwell_ms":%d,"amount_minor":5,"lat":31.2,"lon":121.4,"tag":%s}'
+    '"channel":"a\\u5fae","campaign":"c%d","dwell_ms":%d,"amount_minor":5,"label":1,"lat":31.2,"lon":121.4,"tag":%s}'
 )
 
 
@@ -73,7 +74,9 @@ def _run() -> None:
             (Path(name) / file).write_bytes(content)
         read = read_config_folder(Path(name))
         config, lists = read.config, ListBooks(ring, read.lists.__getitem__).of(read.config)
-        replay([recording], config, ring, Path(name) / "out", lists=lists, batch_size=100)
+        replay(
+            [recording], config, ring, Path(name) / "out", lists=lists, batch_size=100, label_delay_ms=60_000
+        )
     core = Core(config, ring, lists)
     core.restore(core.snapshot())
 

@@ -22,7 +22,10 @@ from tests.services import REPOSITORY, KafkaBroker, RedisServer
 KEY = "a key for tests, of 32 bytes ...."
 PATIENCE_S = 180.0
 WOOLWATCH = str(Path(sys.executable).with_name("woolwatch"))
-_TOPICS = ("clicks", "participations", "sightings", "answers", "partials", "deadletters", "alerts")
+_TOPICS = (
+    *("clicks", "participations", "sightings", "answers", "partials"),
+    *("deadletters", "alerts", "labels", "lessons"),
+)
 
 
 class Installation:
@@ -94,14 +97,17 @@ class Installation:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def load(self, *files: Path, rate: int | None = None) -> None:
+    def load(self, *files: Path, rate: int | None = None, label_delay: str | None = None) -> None:
         """Publish recordings, at most so many events a second."""
         pace = ("--rate", str(rate)) if rate is not None else ()
-        self.run("load", *files, *self.endpoints(), *pace)
+        self.run("load", *files, *self.endpoints(), *pace, *_delay(label_delay))
 
-    def replay(self, *files: Path, out: Path, batch_size: int = 16_384) -> None:
+    def replay(
+        self, *files: Path, out: Path, batch_size: int = 16_384, label_delay: str | None = None
+    ) -> None:
         """Replay recordings with the same config and key."""
-        self.run("replay", *files, "--config", self.config, "--out", out, "--batch-size", str(batch_size))
+        more = ("--batch-size", str(batch_size), *_delay(label_delay))
+        self.run("replay", *files, "--config", self.config, "--out", out, *more)
 
     def reconcile(self) -> dict[str, Any]:
         """The report of reconcile; its exit code must agree with it."""
@@ -197,3 +203,7 @@ class Installation:
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         return {**os.environ, "WOOLWATCH_KEY": KEY, "PYTHONPATH": str(REPOSITORY), **more}
+
+
+def _delay(label_delay: str | None) -> tuple[str, ...]:
+    return () if label_delay is None else ("--label-delay", label_delay)

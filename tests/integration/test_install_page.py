@@ -30,7 +30,8 @@ def test_ten_minutes(
         f"\n  {role}: {topic_prefix}{role}" for role in ("clicks", "participations", "sightings", "answers")
     )
     names += "".join(
-        f"\n  {role}: {topic_prefix}{role}" for role in ("partials", "deadletters", "labels", "alerts")
+        f"\n  {role}: {topic_prefix}{role}"
+        for role in ("partials", "deadletters", "labels", "lessons", "alerts")
     )
     script = script.replace("handset}\nYAML", f"handset}}\ntopics:{names}\nYAML")
     script = script.replace("http: 127.0.0.1:0", f"http: 127.0.0.1:0\nnamespace: {topic_prefix.rstrip('-')}")

@@ -99,7 +99,6 @@ def test_the_sample_gives_only_notices_of_what_waits_or_is_unused() -> None:
     _, notices = parse_config({"detectors.yaml": DETECTORS.encode(), "metrics.yaml": METRICS.encode()})
     assert [(notice.file, notice.path) for notice in notices] == [
         ("detectors.yaml", "$.features.ip24_participations_1h"),
-        ("detectors.yaml", "$.models.labelled"),
         ("metrics.yaml", "$.kpi_alerts.odd_traffic.anomaly"),
     ]
     assert str(notices[0]).startswith("detectors.yaml: $.features.ip24_participations_1h: used by no rule")

@@ -173,6 +173,30 @@ def only(text: str) -> ConfigProblem:
             "a River",
         ),
         (
+            "models: {m: {kind: river, class: linear_model.NoSuch, features: [lat]}}",
+            "$.models.m.class",
+            "which River does not have",
+            "a classifier of River",
+        ),
+        (
+            "models: {m: {kind: river, class: linear_model.LinearRegression, features: [lat]}}",
+            "$.models.m.class",
+            "which is no binary classifier",
+            "a classifier of River",
+        ),
+        (
+            "models: {m: {kind: river, class: ensemble.AdaBoostClassifier, features: [lat]}}",
+            "$.models.m.class",
+            "which can not be made without parameters",
+            "a classifier of River",
+        ),
+        (
+            "models: {m: {kind: river, class: naive_bayes.GaussianNB, features: [lat], learns: clean}}",
+            "$.models.m.learns",
+            "clean",
+            "half_space_trees",
+        ),
+        (
             "models: {m: {kind: half_space_trees, features: [lat], trees: 0}}",
             "$.models.m.trees",
             "0",

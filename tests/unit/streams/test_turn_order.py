@@ -134,3 +134,38 @@ def test_a_batch_is_cut_where_a_turn_is_full() -> None:
         (5, 8, [5]),
         (8, 10, [8]),
     ]
+
+
+LABELS = 2
+
+
+def test_recorded_turns_of_labels_are_taken_again_without_a_batch() -> None:
+    recorded = [
+        Turn(0, LABELS, 0, 3, b"", 0),
+        Turn(1, CLICKS, 0, 5, b"", 1),
+        Turn(2, LABELS, 3, 4, b"", 2),
+        Turn(3, LABELS, 4, 9, b"", 3),
+        Turn(4, PARTICIPATIONS, 0, 2, b"", 4),
+        Turn(5, LABELS, 9, 10, b"", 5),
+    ]
+    taken: list[tuple[int, int, int]] = []
+
+    async def take(piece: Piece) -> None:
+        taken.append((piece.topic, piece.start, piece.next))
+
+    async def then() -> None:
+        taken.append((-1, 0, 0))
+
+    async def run() -> dict[int, int]:
+        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, recorded, most_records=lambda: LENGTH)
+        await order.between(take, then)
+        waiting = asyncio.create_task(order.run(PARTICIPATIONS, batch(0, 2), take))
+        await order.run(CLICKS, batch(0, 5), take)
+        await waiting
+        await order.between(take, then)
+        await order.run(CLICKS, batch(5, 6), take)
+        assert order.recorded_left == 0
+        return order.positions
+
+    assert asyncio.run(asyncio.wait_for(run(), 5)) == {CLICKS: 6, PARTICIPATIONS: 2}
+    assert taken == [(turn.topic, turn.start, turn.next) for turn in recorded] + [(-1, 0, 0), (CLICKS, 5, 6)]

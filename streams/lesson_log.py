@@ -1,0 +1,108 @@
+"""The one log of lessons, as one judge learns it and as it writes it.
+
+With one judge the lessons are learned where they arise and the log is only their memory: after a restart its models are
+made from it anew, up to the turn of the checkpoint. With more judges all of them learn the log in its order, each turn
+up to the offset that stands in the turn's record. Either way a model is a function of the log, so no model is ever
+stored: some 5 us a lesson at the start, or after a changed config.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import numpy as np
+
+from detectors.judge import Judge
+from detectors.supervised import inputs_of
+from schemas.lessons import RECORD_LESSONS, Lessons, decode_lessons, encode_lesson_claim, encode_lessons
+from schemas.sightings import Claim
+from streams.context import ConfigStore, Send
+from streams.log_tail import LogTail
+
+log = logging.getLogger(__name__)
+
+LESSONS = "lessons"
+"""The topic's role; it has one partition."""
+
+
+class LessonReader:
+    """Teaches one judge the log from its beginning on.
+
+    Parameters
+    ----------
+    tail
+        The log.
+    configs
+        Say what the inputs of a lesson are.
+    """
+
+    def __init__(self, tail: LogTail, configs: ConfigStore) -> None:
+        self._tail, self._configs = tail, configs
+        self._inputs: dict[bytes, tuple[str, ...]] = {}
+        self._claims: dict[int, bytes] = {}
+        self._last: dict[int, tuple[int, int]] = {}
+        self.position = 0
+        """Everything below it is learned."""
+
+    async def learn(self, judge: Judge, up_to: int, *, before_turn: int | None = None) -> None:
+        """Learn the log up to an offset; with ``before_turn`` only lessons of turns before that one.
+
+        Raises
+        ------
+        DataLossError
+            The log does not begin at 0 any more.
+        """
+        while self.position < up_to:
+            stretch = await self._tail.read(self.position, up_to)
+            lessons = [
+                counted
+                for record in stretch.records
+                if (counted := self._counted(decode_lessons(record.value or b""))) is not None
+                and (before_turn is None or counted.turn < before_turn)
+            ]
+            if lessons:
+                await asyncio.to_thread(self._teach, judge, lessons)
+            self.position = stretch.next
+
+    def _counted(self, record: Lessons | Claim) -> Lessons | None:
+        """The record if it counts: not a claim, not of an overtaken owner, no repeat."""
+        if isinstance(record, Claim):
+            self._claims[record.source] = record.claim
+            return None
+        place = (record.turn, record.part)
+        overtaken = self._claims.get(record.source, record.claim) != record.claim
+        if overtaken or place <= self._last.get(record.source, (-1, -1)):
+            return None
+        self._last[record.source] = place
+        return record
+
+    def _teach(self, judge: Judge, lessons: list[Lessons]) -> None:
+        for one in lessons:
+            if one.config not in self._inputs:
+                self._inputs[one.config] = inputs_of(self._configs.config(one.config))
+            judge.supervised.learn(one.label, one.x, self._inputs[one.config])
+
+
+async def send_lessons(send: Send, judge: Judge, *, source: int, turn: int, claim: bytes) -> None:
+    """Write the lessons of a turn; returns when they are durable."""
+    lessons, sent = judge.supervised.lessons, []
+    for part, first in enumerate(range(0, len(lessons), RECORD_LESSONS)):
+        rows = lessons[first : first + RECORD_LESSONS]
+        record = Lessons(
+            source=source,
+            turn=turn,
+            part=part,
+            claim=claim,
+            config=bytes.fromhex(judge.config_hash),
+            label=np.array([label for label, _ in rows], np.uint8),
+            x=np.stack([x for _, x in rows]),
+        )
+        sent.append(await send(LESSONS, 0, encode_lessons(record)))
+    for ack in sent:
+        await ack
+
+
+async def claim_lessons(send: Send, claim: Claim) -> None:
+    """Make void what an overtaken owner of the partition writes behind this."""
+    await (await send(LESSONS, 0, encode_lesson_claim(claim)))
