@@ -125,13 +125,13 @@ class Installation:
 
     # -- workers -------------------------------------------------------------------------------------------------
 
-    def start_worker(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a worker; all get the same flags."""
+    def start_worker(self, *flags: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker; all get the same flags, and those given overrule them."""
         self._started += 1
         log = (self.folder / f"worker-{self._started:03d}.log").open("wb")
         with log:
             worker = subprocess.Popen(
-                [WOOLWATCH, "worker", *self.endpoints(), *self.places()],
+                [WOOLWATCH, "worker", *self.endpoints(), *self.places(), *flags],
                 env=self._environment(environment),
                 cwd=self.folder,
                 stdout=log,
@@ -144,6 +144,16 @@ class Installation:
         """Kill a worker hard; its children must follow."""
         worker.kill()
         worker.wait(PATIENCE_S)
+
+    def restart_ended(self) -> None:
+        """Start a worker again for each that has ended, as a supervisor would."""
+        for worker in [worker for worker in self._workers if worker.poll() is not None]:
+            self._workers.remove(worker)
+            self.start_worker()
+
+    def running(self) -> list[subprocess.Popen[bytes]]:
+        """Workers that live."""
+        return [worker for worker in self._workers if worker.poll() is None]
 
     def stop(self, worker: subprocess.Popen[bytes]) -> int:
         """Stop a worker politely; returns its exit code."""

@@ -192,14 +192,22 @@ class KafkaBroker(Service):
         Broker properties that replace or add to the ones below.
     heap
         The Java heap, as ``-Xmx`` takes it.
+    proxy_port
+        Of a proxy: a second listener, on ``behind_proxy``, says that it is reached there.
     """
 
     name = "kafka"
 
     def __init__(
-        self, folder: Path, *, settings: Mapping[str, str | int] | None = None, heap: str = "768m"
+        self,
+        folder: Path,
+        *,
+        settings: Mapping[str, str | int] | None = None,
+        heap: str = "768m",
+        proxy_port: int | None = None,
     ) -> None:
         super().__init__(folder)
+        self.proxy_port, self.behind_proxy = proxy_port, 0
         self.cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         self._controller_port = 0
         self._settings = dict(settings or {})
@@ -212,7 +220,7 @@ class KafkaBroker(Service):
         return f"{LOOPBACK}:{self.port}"
 
     def _choose_ports(self) -> None:
-        self.port, self._controller_port = free_ports(2)
+        self.port, self._controller_port, self.behind_proxy = free_ports(3)
 
     def _command(self) -> list[str]:
         properties = self.folder / "server.properties"
@@ -251,7 +259,16 @@ class KafkaBroker(Service):
             "share.coordinator.state.topic.min.isr": 1,
             "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
         }
-        return own | self._settings
+        return own | self._proxied(own) | self._settings
+
+    def _proxied(self, own: Mapping[str, str | int]) -> dict[str, str | int]:
+        if self.proxy_port is None:
+            return {}
+        return {
+            "listeners": f"{own['listeners']},PROXIED://{LOOPBACK}:{self.behind_proxy}",
+            "advertised.listeners": f"{own['advertised.listeners']},PROXIED://{LOOPBACK}:{self.proxy_port}",
+            "listener.security.protocol.map": f"{own['listener.security.protocol.map']},PROXIED:PLAINTEXT",
+        }
 
     def _format_storage(self, properties: Path) -> None:
         done = subprocess.run(

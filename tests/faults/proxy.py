@@ -1,0 +1,136 @@
+"""A TCP proxy of the test's own, to cut, stall or spoil what runs between a worker and a service.
+
+It understands one thing of Kafka's protocol: each request begins with its length and its API key, so that requests of
+one kind can be refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self
+
+OFFSET_COMMIT = 8
+"""Kafka's API key of the request by which a group's offsets are committed."""
+
+_CHUNK = 1 << 16
+_REQUEST_HEAD = struct.Struct(">ih")
+
+
+class Proxy:
+    """Forwards connections to a port of loopback, from a port of its own.
+
+    Parameters
+    ----------
+    target_port
+        Where to; it may be set later, before the first connection.
+    port
+        Where from; 0 takes a free one.
+    """
+
+    def __init__(self, target_port: int = 0, *, port: int = 0) -> None:
+        self.target_port, self.port = target_port, port
+        self.refused = 0
+        """Requests that were not forwarded, by closing their connection."""
+        self._refuse_key: int | None = None
+        self._spoil: Callable[[bytes], bytes] | None = None
+        self._cut = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._run(self._listen()).result(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run(self._close()).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def cut(self) -> None:
+        """Close every connection and let no new one come through."""
+        self._cut = True
+        self._run(self._drop_all()).result(10)
+
+    def restore(self) -> None:
+        """Let everything through again."""
+        self._cut, self._refuse_key, self._spoil = False, None, None
+
+    def refuse(self, api_key: int) -> None:
+        """Close each connection on which such a request of Kafka's protocol comes."""
+        self._refuse_key = api_key
+
+    def spoil(self, change: Callable[[bytes], bytes]) -> None:
+        """Change what the service answers, chunk by chunk."""
+        self._spoil = change
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _close(self) -> None:
+        self._server.close()
+        await self._drop_all()
+
+    async def _drop_all(self) -> None:
+        for writer in list(self._writers):
+            writer.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            if self._cut:
+                return
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+            self._writers.add(there_writer)
+            try:
+                await asyncio.gather(
+                    self._requests(reader, there_writer), self._answers(there_reader, writer)
+                )
+            finally:
+                self._writers.discard(there_writer)
+                there_writer.close()
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # either side left, or was made to
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            while True:
+                if self._refuse_key is None:
+                    data = await reader.read(_CHUNK)
+                else:
+                    data = await self._request(reader)
+                if not data:
+                    return
+                writer.write(data)
+                await writer.drain()
+
+    async def _request(self, reader: asyncio.StreamReader) -> bytes:
+        head = await reader.readexactly(_REQUEST_HEAD.size)
+        size, api_key = _REQUEST_HEAD.unpack(head)
+        if api_key == self._refuse_key:
+            self.refused += 1
+            return b""
+        return head + await reader.readexactly(size - 2)
+
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            while data := await reader.read(_CHUNK):
+                writer.write(self._spoil(data) if self._spoil else data)
+                await writer.drain()

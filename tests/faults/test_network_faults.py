@@ -1,0 +1,121 @@
+"""Brokers that stop, networks that break, commits that fail, batches that arrive damaged: waited out, exactly."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import MakeRun
+from tests.faults.proxy import OFFSET_COMMIT, Proxy
+from tests.made_events import made_events
+from tests.services import KafkaBroker, RedisServer
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def between(tmp_path: Path) -> Iterator[tuple[KafkaBroker, Proxy]]:
+    """A broker that everybody reaches through a proxy only."""
+    with Proxy() as proxy, KafkaBroker(tmp_path, proxy_port=proxy.port) as kafka:
+        proxy.target_port = kafka.behind_proxy
+        yield kafka, proxy
+
+
+@pytest.mark.parametrize("kill", [False, pytest.param(True, marks=pytest.mark.thorough)])
+def test_a_broker_that_stops_and_comes_back(
+    make_run: MakeRun, own_kafka: KafkaBroker, redis_server: RedisServer, kill: bool
+) -> None:
+    run = make_run(own_kafka, redis_server)
+    worker = run.installation.start_worker()
+    run.send(made_events(3_000, seed=41))
+    run.installation.wait_until_more_is_judged()
+    with own_kafka.down(kill=kill):
+        pass
+    run.send(made_events(3_000, seed=42))
+    run.wait_until_judged()
+    assert run.installation.stop(worker) == 0
+    run.prove()
+
+
+def test_a_connection_to_kafka_that_breaks(
+    make_run: MakeRun, between: tuple[KafkaBroker, Proxy], redis_server: RedisServer
+) -> None:
+    kafka, proxy = between
+    run = make_run(kafka, redis_server)
+    worker = run.installation.start_worker("--brokers", f"127.0.0.1:{proxy.port}")
+    with run.sending(made_events(12_000, seed=43), rate=400) as loading:
+        run.installation.wait_until_more_is_judged()
+        for pause_s in (0.5, 2.0, 8.0):  # the last one is longer than the session
+            proxy.cut()
+            loading.join(pause_s)
+            proxy.restore()
+            run.installation.wait_until_more_is_judged()
+    run.wait_until_judged()
+    assert run.installation.stop(worker) == 0
+    run.prove()
+
+
+@pytest.mark.thorough
+def test_commits_that_fail_for_a_while(
+    make_run: MakeRun, between: tuple[KafkaBroker, Proxy], redis_server: RedisServer
+) -> None:
+    kafka, proxy = between
+    run = make_run(kafka, redis_server)
+    worker = run.installation.start_worker("--brokers", f"127.0.0.1:{proxy.port}")
+    with run.sending(made_events(12_000, seed=44), rate=400):
+        proxy.refuse(OFFSET_COMMIT)
+        run.installation.wait_until_more_is_judged()
+        run.installation.wait_until_more_is_judged()
+        proxy.restore()
+    run.wait_until_judged()
+    assert proxy.refused > 0
+    assert run.installation.stop(worker) == 0
+    run.prove()
+
+
+@pytest.mark.thorough
+def test_a_damaged_batch_is_noticed(
+    make_run: MakeRun, between: tuple[KafkaBroker, Proxy], redis_server: RedisServer
+) -> None:
+    kafka, proxy = between
+    run = make_run(kafka, redis_server)
+    run.installation.start_worker("--brokers", f"127.0.0.1:{proxy.port}")
+    run.send(made_events(3_000, seed=45))
+    run.installation.wait_until_more_is_judged()
+    damaged = itertools.count()
+
+    def flip(data: bytes) -> bytes:
+        at = data.find(b'"event_id"')
+        if at < 0 or next(damaged) >= 3:
+            return data
+        return data[: at + 2] + b"X" + data[at + 3 :]
+
+    proxy.spoil(flip)
+    with run.sending(made_events(9_000, seed=46), rate=400) as loading:
+        while loading.is_alive():
+            loading.join(1)
+            run.installation.restart_ended()
+    run.wait_until_judged()
+    assert next(damaged) > 1, "nothing was damaged"
+    assert [run.installation.stop(worker) for worker in run.installation.running()] == [0]
+    run.prove()
+
+
+def test_a_connection_to_redis_that_breaks(
+    make_run: MakeRun, kafka: KafkaBroker, redis_server: RedisServer
+) -> None:
+    with Proxy(redis_server.port) as proxy:
+        run = make_run(kafka, redis_server)
+        worker = run.installation.start_worker("--redis", f"redis://127.0.0.1:{proxy.port}/0")
+        with run.sending(made_events(9_000, seed=47), rate=500) as loading:
+            run.installation.wait_until_more_is_judged()
+            for pause_s in (0.2, 4.0):
+                proxy.cut()
+                loading.join(pause_s)
+                proxy.restore()
+        run.wait_until_judged()
+        assert run.installation.stop(worker) == 0
+    run.prove()
