@@ -193,7 +193,8 @@ class StagedCommits:
     def _sweep(self) -> None:
         """Remove staged files that nobody can commit any more; a zombie still can those at the position."""
         for folder in self._staging.iterdir():
-            if int(folder.name[:20]) < self.position:
+            first = folder.name[:20]
+            if first.isdecimal() and int(first) < self.position:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ from schemas.partials import Block
 from schemas.sightings import Claim, encode_claim, encode_sightings
 from schemas.verdicts import Verdicts
 from sinks.faults import fault_point
+from sinks.patience import patiently
 from streams.answer_desk import AnswerDesk
 from streams.batches import Batch
 from streams.checkpoints import Checkpoint, CheckpointStore
@@ -148,7 +150,7 @@ class JudgeSeat:
         )
         state = _state_of(judge, metrics, incidents)
         checkpoint = Checkpoint(0, meta, state)
-        await asyncio.to_thread(self._store.save, checkpoint)
+        await patiently("the state folder", partial(asyncio.to_thread, self._store.save, checkpoint))
         return checkpoint
 
     def _meta(self, **values: Any) -> dict[str, Any]:
@@ -383,7 +385,7 @@ class JudgeSeat:
             except Abandoned:
                 return
             fault_point("checkpoint.before")
-            await asyncio.to_thread(self._store.save, checkpoint)
+            await patiently("the state folder", partial(asyncio.to_thread, self._store.save, checkpoint))
             self.outputs.checkpointed = checkpoint.position
             self._durable = checkpoint.meta
             self._checkpointed_s = looked_s

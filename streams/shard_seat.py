@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import Any
 
 from detectors.shard import Shard
 from schemas.errors import StateError
 from schemas.sightings import Answers, decode_sightings, encode_answers
 from sinks.faults import fault_point
+from sinks.patience import patiently
 from streams.batches import Batch
 from streams.checkpoints import Checkpoint, CheckpointStore
 from streams.context import Context
@@ -86,7 +88,7 @@ class ShardSeat:
                 return
             state: Any = await asyncio.to_thread(self._shard.snapshot)
             checkpoint = Checkpoint(self.position, {"key": self._context.ring.fingerprint}, state)
-        await asyncio.to_thread(self._store.save, checkpoint)
+        await patiently("the state folder", partial(asyncio.to_thread, self._store.save, checkpoint))
         self.checkpointed = checkpoint.position
         self._checkpointed_s = looked_s
 

@@ -192,13 +192,17 @@ class Installation:
         finally:
             admin.close()
 
+    def topics(self, *roles: str) -> list[str]:
+        """Kafka's names of topics."""
+        return [f"{self._prefix}{role}" for role in roles]
+
     def published(self) -> int:
         """Records that the event topics hold."""
         with open_topics(Brokers(self.kafka.bootstrap), wait_s=5) as topics:
             return sum(
                 end
-                for role in ("clicks", "participations")
-                for end in topics.end_offsets(f"{self._prefix}{role}").values()
+                for topic in self.topics("clicks", "participations")
+                for end in topics.end_offsets(topic).values()
             )
 
     def logs(self, *, characters: int = 3000) -> str:

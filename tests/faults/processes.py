@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,22 +29,33 @@ def alive(pid: int) -> bool:
         return False
 
 
+def wait_until(there: Callable[[], bool], otherwise: str, *, patience_s: float = 60.0) -> None:
+    """Wait for something that can only be looked at."""
+    deadline_s = time.monotonic() + patience_s
+    while not there():
+        assert time.monotonic() < deadline_s, otherwise
+        time.sleep(_LOOK_AGAIN_S)
+
+
 def wait_for_parts(worker: subprocess.Popen[bytes], *, patience_s: float = 60.0) -> list[int]:
     """Wait until a worker runs its engine and its rollup; returns their process ids."""
-    deadline = time.monotonic() + patience_s
-    while len(children := children_of(worker.pid)) < 2:
+
+    def both() -> bool:
         assert worker.poll() is None, "the worker ended before it began"
-        assert time.monotonic() < deadline, "the worker does not start its parts"
-        time.sleep(_LOOK_AGAIN_S)
-    return children
+        return len(children_of(worker.pid)) >= 2
+
+    wait_until(both, "the worker does not start its parts", patience_s=patience_s)
+    return children_of(worker.pid)
 
 
 def wait_until_gone(pids: Iterable[int], *, patience_s: float = 10.0) -> None:
     """Fail if one of these processes outlives its parent."""
-    watched, deadline = list(pids), time.monotonic() + patience_s
-    while any(alive(pid) for pid in watched):
-        assert time.monotonic() < deadline, "a killed worker left children behind"
-        time.sleep(_LOOK_AGAIN_S)
+    watched = list(pids)
+    wait_until(
+        lambda: not any(alive(pid) for pid in watched),
+        "a killed worker left children behind",
+        patience_s=patience_s,
+    )
 
 
 @contextmanager

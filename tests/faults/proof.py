@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
+from confluent_kafka import Producer
+
+from schemas.events import PARTICIPATION_EVENTS
 from streams.config_files import read_config
+from tests.faults.processes import wait_until
 from tests.installation import Installation
-from tests.made_events import STEPS, write_config, write_recording
+from tests.made_events import STEPS, made_events, write_config, write_recording
 from tests.recounts import (
     recount_dau,
     recount_features,
@@ -25,7 +30,7 @@ from tests.services import KafkaBroker, RedisServer
 
 _FUNNEL_WITHIN_MS = 24 * 3_600_000
 _PATIENCE_S = 300.0
-_LOOK_AGAIN_S = 0.2
+_CHUNK = 100
 
 
 class FaultRun:
@@ -50,7 +55,7 @@ class FaultRun:
         config = write_config(folder / "config")
         self.installation = Installation(folder, kafka, redis, prefix, config, partitions=partitions)
         self._recordings: list[Path] = []
-        self._sent = 0
+        self._sent = self.fed = 0
 
     def send(self, lines: Sequence[bytes], *, rate: int | None = None) -> None:
         """Publish events, and remember them."""
@@ -58,24 +63,49 @@ class FaultRun:
         self.installation.load(recording, rate=rate)
 
     @contextmanager
-    def sending(self, lines: Sequence[bytes], *, rate: int) -> Iterator[threading.Thread]:
-        """Publish events at a steady rate while the block runs; at its end they are all sent."""
-        recording = self._remember(lines)
+    def feeding(self, *, seed: int, rate: int = 300) -> Iterator[None]:
+        """Publish events at a steady rate for as long as the block runs, and remember them."""
+        stop, lines = threading.Event(), list[bytes]()
         failures: list[BaseException] = []
 
-        def load() -> None:
+        def feed() -> None:
             try:
-                self.installation.load(recording, rate=rate)
+                self._feed(stop, lines, seed=seed, rate=rate)
             except BaseException as error:  # noqa: BLE001 - shown in the test's own thread
                 failures.append(error)
 
-        thread = threading.Thread(target=load, daemon=True)
+        thread = threading.Thread(target=feed, daemon=True)
         thread.start()
-        yield thread
-        thread.join(_PATIENCE_S)
-        assert not thread.is_alive(), "loading does not end"
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(_PATIENCE_S)
+        assert not thread.is_alive(), "feeding does not end"
         if failures:
             raise failures[0]
+        self._remember(lines)
+
+    def _feed(self, stop: threading.Event, lines: list[bytes], *, seed: int, rate: int) -> None:
+        producer = Producer(
+            {
+                "bootstrap.servers": self.installation.kafka.bootstrap,
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+            }
+        )
+        clicks, participations = self.installation.topics("clicks", "participations")
+        for chunk in itertools.count():
+            made = made_events(_CHUNK, seed=1000 * seed + chunk)
+            for line in made:
+                event = _read(line)
+                topic = participations if event.get("event") in PARTICIPATION_EVENTS else clicks
+                producer.produce(topic, line, str(event.get("user_id", "")))
+            assert producer.flush(_PATIENCE_S) == 0, "Kafka does not take events"
+            lines += made
+            self.fed += len(made)
+            if stop.wait(len(made) / rate):
+                return
 
     def _remember(self, lines: Sequence[bytes]) -> Path:
         recording = self.folder / f"events-{len(self._recordings)}.jsonl"
@@ -83,13 +113,10 @@ class FaultRun:
         self._sent += len(lines)
         return recording
 
-    def wait_until_more_is_sent(self, records: int) -> None:
-        """Wait until the event topics hold so many records more than now."""
-        goal = self.installation.published() + records
-        deadline_s = time.monotonic() + _PATIENCE_S
-        while self.installation.published() < goal:
-            assert time.monotonic() < deadline_s, "nothing is sent any more"
-            time.sleep(_LOOK_AGAIN_S)
+    def wait_until_more_is_fed(self, records: int) -> None:
+        """Wait until so many records more than now were published by :meth:`feeding`."""
+        goal = self.fed + records
+        wait_until(lambda: self.fed >= goal, "nothing is published any more", patience_s=_PATIENCE_S)
 
     def wait_until_judged(self) -> dict[str, Any]:
         """Wait until the tables account for all that was sent; reconcile must agree all the while."""
@@ -121,3 +148,12 @@ class FaultRun:
             Counter(rows_of(out, "verdicts", "event_id, event, ts")) for out in (replayed, installation.out)
         )
         assert sent == got
+
+
+def _read(line: bytes) -> dict[str, Any]:
+    """An event; nothing of one that is broken."""
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return event if isinstance(event, dict) else {}

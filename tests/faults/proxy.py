@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import struct
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
@@ -57,22 +57,35 @@ class Proxy:
         self._thread.join(10)
         self._loop.close()
 
-    def cut(self) -> None:
-        """Close every connection and let no new one come through."""
+    @contextlib.contextmanager
+    def cut(self) -> Iterator[None]:
+        """Close every connection and let no new one come through while the block runs."""
         self._cut = True
         self._run(self._drop_all()).result(10)
+        try:
+            yield
+        finally:
+            self._cut = False
 
-    def restore(self) -> None:
-        """Let everything through again."""
-        self._cut, self._refuse_key, self._spoil = False, None, None
-
-    def refuse(self, api_key: int) -> None:
-        """Close each connection on which such a request of Kafka's protocol comes."""
+    @contextlib.contextmanager
+    def refusing(self, api_key: int) -> Iterator[None]:
+        """Close each connection on which such a request of Kafka's protocol comes, while the block runs."""
         self._refuse_key = api_key
+        # Those that are open now may be in the middle of a request.
+        self._run(self._drop_all()).result(10)
+        try:
+            yield
+        finally:
+            self._refuse_key = None
 
-    def spoil(self, change: Callable[[bytes], bytes]) -> None:
-        """Change what the service answers, chunk by chunk."""
+    @contextlib.contextmanager
+    def spoiling(self, change: Callable[[bytes], bytes]) -> Iterator[None]:
+        """Change what the service answers, chunk by chunk, while the block runs."""
         self._spoil = change
+        try:
+            yield
+        finally:
+            self._spoil = None
 
     def _run(self, work: Coroutine[Any, Any, None]) -> Future[None]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -110,16 +123,14 @@ class Proxy:
             writer.close()
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        read = self._chunk if self._refuse_key is None else self._request
         with contextlib.closing(writer):
-            while True:
-                if self._refuse_key is None:
-                    data = await reader.read(_CHUNK)
-                else:
-                    data = await self._request(reader)
-                if not data:
-                    return
+            while data := await read(reader):
                 writer.write(data)
                 await writer.drain()
+
+    async def _chunk(self, reader: asyncio.StreamReader) -> bytes:
+        return await reader.read(_CHUNK)
 
     async def _request(self, reader: asyncio.StreamReader) -> bytes:
         head = await reader.readexactly(_REQUEST_HEAD.size)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 
 import pytest
 
 from tests.faults.conftest import MakeRun
 from tests.faults.processes import wait_for_parts, wait_until_gone
-from tests.made_events import made_events
 from tests.services import KafkaBroker, RedisServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(600)]
@@ -54,10 +54,9 @@ def _killed_at_random(
     run = run_of(kafka, redis, partitions=max(2, workers))
     installation = run.installation
     running = [installation.start_worker() for _ in range(workers)]
-    rate = 300
-    with run.sending(made_events(int(kills * (pause_s + 2.5) * rate), seed=3), rate=rate) as loading:
+    with run.feeding(seed=3):
         for _ in range(kills):
-            loading.join(draw.uniform(0.5 * pause_s, 1.5 * pause_s))
+            time.sleep(draw.uniform(0.5 * pause_s, 1.5 * pause_s))  # a kill comes at any moment
             victim = draw.randrange(workers)
             parts = wait_for_parts(running[victim])
             installation.kill(running[victim])
@@ -100,7 +99,7 @@ def test_a_kill_at_each_step_changes_nothing(
     for number, (place, passing) in enumerate(places):
         worker = run.installation.start_worker(WOOLWATCH_FAULT=f"{place}:{passing}")
         parts = wait_for_parts(worker)
-        with run.sending(made_events(400, seed=100 + number), rate=400):
+        with run.feeding(seed=100 + number):
             run.installation.expect_death(worker)
         wait_until_gone(parts)
     last = run.installation.start_worker()

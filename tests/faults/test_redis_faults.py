@@ -37,7 +37,7 @@ def _scripts_gone(run: FaultRun, server: RedisServer) -> None:
 def _out_of_memory(run: FaultRun, server: RedisServer) -> None:
     with redis.Redis.from_url(server.url) as client:
         client.config_set("maxmemory", "1mb")
-        run.wait_until_more_is_sent(1_500)
+        run.wait_until_more_is_fed(1_000)
         client.config_set("maxmemory", "0")
 
 
@@ -52,7 +52,7 @@ def _wrong_type(run: FaultRun, server: RedisServer) -> None:
 def _failed_over_to_an_older_replica(run: FaultRun, server: RedisServer) -> None:
     with redis.Redis.from_url(server.url) as client:
         client.save()
-        run.wait_until_more_is_sent(1_500)
+        run.wait_until_more_is_fed(1_000)
     with server.down(kill=True):
         pass  # it comes back with what it had saved
 
@@ -62,7 +62,7 @@ def _slow(run: FaultRun, server: RedisServer) -> None:
     with redis.Redis.from_url(server.url) as client:
         for _ in range(10):
             client.client_pause(500)
-            run.wait_until_more_is_sent(100)
+            run.wait_until_more_is_fed(100)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_redis_ends_equal_to_the_tables(
     worker = run.installation.start_worker()
     run.send(made_events(2_000, seed=21))
     run.wait_until_judged()
-    with run.sending(made_events(6_000, seed=22), rate=600):
-        run.wait_until_more_is_sent(600)
+    with run.feeding(seed=22):
+        run.wait_until_more_is_fed(500)
         fault(run, own_redis)
     run.wait_until_judged()
     assert run.installation.stop(worker) == 0
@@ -100,7 +100,7 @@ def test_redis_down_for_five_minutes_is_waited_for_with_flat_memory(
     worker = run.installation.start_worker()
     run.send(made_events(2_000, seed=31))
     run.wait_until_judged()
-    with run.sending(made_events(300_000, seed=32), rate=1_000):
+    with run.feeding(seed=32, rate=1_000):
         with own_redis.down(kill=True):
             deadline_s = time.monotonic() + 300
             samples = []

@@ -1,0 +1,16 @@
+"""Python loads this by its name when its folder is on the path: every fsync takes SLOW_FSYNC_S longer."""
+
+import os
+import time
+from typing import Any
+
+_slow_s = float(os.environ["SLOW_FSYNC_S"])
+_fsync = os.fsync
+
+
+def _slow_fsync(descriptor: Any) -> None:
+    time.sleep(_slow_s)
+    _fsync(descriptor)
+
+
+os.fsync = _slow_fsync
