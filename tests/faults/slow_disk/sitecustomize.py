@@ -8,9 +8,9 @@ _slow_s = float(os.environ["SLOW_FSYNC_S"])
 _fsync = os.fsync
 
 
-def _slow_fsync(descriptor: Any) -> None:
+def _slow_fsync(fd: Any) -> None:
     time.sleep(_slow_s)
-    _fsync(descriptor)
+    _fsync(fd)
 
 
 os.fsync = _slow_fsync
