@@ -38,10 +38,15 @@ log = logging.getLogger(__name__)
 def worker(config_folder: Path | None, **options: Any) -> None:
     """Judge events from Kafka until SIGTERM or Ctrl-C. Start as many as you like, with the same flags.
 
+    A changed config folder is taken up while events flow, within seconds (SIGHUP: at once). What is wrong is told and
+    refused, and the config before it goes on. Topics, memory, lateness and alert channels need a
+    restart of all workers.
+
     \b
     woolwatch worker --config config --brokers localhost:9092 --redis redis://localhost:6379/0 --out out --state state
     """
     from sinks.alert_channels import read_channels
+    from streams.config_watch import ConfigWatch
     from streams.list_store import ListStore
     from streams.logs import set_up_logs
     from streams.warm_up import warm_up
@@ -53,11 +58,13 @@ def worker(config_folder: Path | None, **options: Any) -> None:
     settings = settings_of(config, **options)
     ring = load_key(settings.key_file)
     read_channels(config.alerts)  # or say now what is missing
-    ListStore(settings.state_folder, ring).keep_all(read.lists)
+    lists = ListStore(settings.state_folder, ring)
+    lists.keep_all(read.lists)
+    watch = None if config_folder is None else ConfigWatch(config_folder, config, lists)
     warm_up()  # before partitions are taken, not within the first batch
 
     async def run() -> int:
         end_at_once_on_signals()
-        return await run_worker(settings, config, partitions=await prepare(settings))
+        return await run_worker(settings, config, partitions=await prepare(settings), watch=watch)
 
     sys.exit(asyncio.run(run()))

@@ -13,10 +13,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from schemas.errors import StateError
 from streams.kernel_cache import use_kernel_cache
 from streams.parentage import die_with_parent
 
 if TYPE_CHECKING:
+    from schemas.config import Config
     from streams.meters import Pulse
     from streams.transport import BatchApp
 
@@ -61,26 +63,49 @@ async def run(app: BatchApp, pulse: Callable[[], Pulse], finish: Callable[[], Aw
     return 0
 
 
-async def run_part(part: str, told: bytes) -> int:
-    """Build the engine or the rollup as the worker told, and run it."""
+async def follow(told: asyncio.StreamReader, take: Callable[[Config], Awaitable[None]]) -> None:
+    """Take up every config that the worker tells, as long as it lives."""
+    from schemas.config import config_from_json
+    from streams.told import next_message
+
+    while (message := await next_message(told)) is not None:
+        config = config_from_json(message)
+        try:
+            await take(config)
+        except (StateError, OSError) as error:
+            log.error("config %s can not be taken up, the one before it goes on: %s", config.hash, error)
+
+
+async def run_part(part: str) -> int:
+    """Build the engine or the rollup as the worker tells on standard input, and run it."""
     from schemas.config import config_from_json
     from streams.settings import load_key
-    from streams.worker import Order, split_order
+    from streams.told import next_message, standard_input
+    from streams.worker import Order
 
-    order_json, config_json = split_order(told)
-    order, config = Order.decode(order_json), config_from_json(config_json)
+    told = await standard_input()
+    first, second = await next_message(told), await next_message(told)
+    if first is None or second is None:
+        return FATAL_EXIT  # the worker is gone
+    order, config = Order.decode(first), config_from_json(second)
     if part == "engine":
         from streams.engine import Engine
 
         engine = Engine(
             order.settings, config, load_key(order.settings.key_file), partitions=order.partitions
         )
-        return await run(engine.app, engine.pulse, engine.finish)
+        following = asyncio.create_task(follow(told, engine.take_config))
+        code = await run(engine.app, engine.pulse, engine.finish)
+        following.cancel()
+        return code
     from streams.rollup import RollupApp
 
     fingerprint = load_key(order.settings.key_file).fingerprint
     rollup = RollupApp(order.settings, config, partitions=order.partitions, key_fingerprint=fingerprint)
-    return await run(rollup.app, rollup.pulse, rollup.finish)
+    following = asyncio.create_task(follow(told, rollup.take_config))
+    code = await run(rollup.app, rollup.pulse, rollup.finish)
+    following.cancel()
+    return code
 
 
 def main() -> int:
@@ -92,7 +117,7 @@ def main() -> int:
     from streams.logs import set_up_logs
 
     set_up_logs(part)
-    return asyncio.run(run_part(part, sys.stdin.buffer.read()))
+    return asyncio.run(run_part(part))
 
 
 if __name__ == "__main__":

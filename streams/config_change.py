@@ -29,6 +29,16 @@ def starting_empty(before: Config, after: Config) -> list[str]:
     return [name for name, definition in _definitions(after).items() if definition not in known]
 
 
+def needing_restart(before: Config, after: Config) -> list[str]:
+    """What differs though it holds as long as a worker runs: topics, what bounds state, the channels of alerts."""
+    fixed = {"topics": "topics", "memory": "memory", "lateness_ms": "lateness"}
+    differ = [block for field, block in fixed.items() if getattr(before, field) != getattr(after, field)]
+    for field, name in {"channels": "alerts.channels", "give_up_ms": "alerts.give_up"}.items():
+        if getattr(before.alerts, field) != getattr(after.alerts, field):
+            differ.append(name)
+    return differ
+
+
 def _definitions(config: Config) -> dict[str, tuple[str, ...]]:
     metrics = make_metric_plan(config)
     features = {

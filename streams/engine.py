@@ -14,6 +14,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from detectors.lists import ListBook
 from schemas.config import Config
 from schemas.errors import Abandoned
 from schemas.events import TOPICS
@@ -87,6 +88,7 @@ class Engine:
             send=self._send,
             redis=redis_client(settings),
         )
+        self._lists: ListBook | None = None
         self.app = self._make_app()
 
     def _make_app(self) -> BatchApp:
@@ -104,6 +106,21 @@ class Engine:
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         app.on_before_shutdown.connect(self._on_shutdown, weak=False)
         return app
+
+    async def take_config(self, config: Config) -> None:
+        """Let every judge go on under another config from its next new turn on.
+
+        Raises
+        ------
+        StateError
+            The content of a list is not kept.
+        OSError
+            The config can not be kept.
+        """
+        await asyncio.to_thread(self._context.configs.keep, config)
+        # Held until all judges have switched: compiling is over before the first of them begins.
+        self._lists = await asyncio.to_thread(self._context.lists.of, config)
+        self._context.config = config
 
     # -- agents --------------------------------------------------------------------------------------------------
 

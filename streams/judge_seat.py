@@ -47,6 +47,7 @@ from streams.outputs import Outputs
 from streams.placement import Placement
 from streams.turn_order import Piece, TurnOrder
 from streams.turns import new_claim, recorded_turns
+from streams.unlisted_names import UnlistedNames
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class JudgeSeat:
         self._checkpointed_s = time.monotonic()
         self._placement = Placement(partition, context.partitions)
         self._idle = IdleTopics(time.monotonic)
+        self._unlisted = UnlistedNames(partition, context.ring)
         self.outputs = Outputs(partition, context)
 
     # -- taking the seat -----------------------------------------------------------------------------------------
@@ -312,6 +314,7 @@ class JudgeSeat:
             strict_names=config.known_event_names if config.events.strict else None,
         )
         self._placement.look(batch)
+        self._unlisted.look(batch, config, self._judge.config_hash)
         return batch
 
     async def _ask(self, piece: Piece, inquiry: Inquiry, models: tuple[int, ...]) -> None:

@@ -59,6 +59,9 @@ METRICS: Mapping[str, Metric] = {
         (),
         "Values of dimensions, by window, that KPI alerts had no place for since the partitions were taken.",
     ),
+    "config_refused": Metric(
+        "gauge", (), "1 while the config in the folder is refused and an older one runs on."
+    ),
     "away_seconds": Metric(
         "gauge", ("component",), "How long a component has been waited for; absent when it is there."
     ),

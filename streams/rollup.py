@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -152,6 +152,16 @@ class RollupApp:
         self._table = BlockTable(self.app, name=_TABLE, partitions=partitions)
         self.app.tables.add(self._table)
 
+    async def take_config(self, config: Config) -> None:
+        """Go on under another config: what is told of incidents and KPIs is decided anew from the blocks kept."""
+        async with self._lock:
+            self._config = config
+            for partition, owned in self._owned.items():
+                owned.incidents, owned.kpis = self._new_alerts()
+                for block in self._kept(partition):
+                    if block.key.metric == INCIDENTS or block.key.metric in KPI_METRICS:
+                        owned.take_up(block)
+
     def _make_app(self) -> BatchApp:
         app = make_app(
             self._settings.rollup_group,
@@ -184,17 +194,20 @@ class RollupApp:
 
     def _take_over(self, batch: Batch) -> _Owned:
         """Begin a partition with what its table has; the memory store may hold other partitions' keys too."""
-        owned = self._owned[batch.partition] = _Owned(
-            Rollup(),
-            IncidentAlerts(self._config),
-            KpiAlerts(self._config, sources=self._partitions),
-            batch.start,
-        )
+        owned = self._owned[batch.partition] = _Owned(Rollup(), *self._new_alerts(), batch.start)
+        for block in self._kept(batch.partition):
+            owned.take_up(block)
+        return owned
+
+    def _new_alerts(self) -> tuple[IncidentAlerts, KpiAlerts]:
+        return IncidentAlerts(self._config), KpiAlerts(self._config, sources=self._partitions)
+
+    def _kept(self, partition: int) -> Iterator[Block]:
+        """The blocks of one partition in the table."""
         for value in self._table.values():
             block = _block_decoder.decode(value)
-            if rollup_partition(block, self._partitions) == batch.partition:
-                owned.take_up(block)
-        return owned
+            if rollup_partition(block, self._partitions) == partition:
+                yield block
 
     def pulse(self) -> Pulse:
         """How the rollup fares."""

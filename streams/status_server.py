@@ -55,20 +55,19 @@ def _app(vitals: Vitals) -> web.Application:
         return web.Response(body=vitals.metrics().encode(), headers={"Content-Type": _METRICS_TYPE})
 
     async def healthz(_: web.Request) -> web.Response:
-        return _answer(vitals.unwell())
+        return _answer(vitals.unwell(), vitals.hints())
 
     async def readyz(_: web.Request) -> web.Response:
-        return _answer(vitals.unready())
+        return _answer(vitals.unready(), vitals.hints())
 
     app = web.Application(client_max_size=1024)
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
     return app
 
 
-def _answer(reasons: list[str]) -> web.Response:
-    return web.Response(
-        status=503 if reasons else 200, text="".join(f"{reason}\n" for reason in reasons or ["ok"])
-    )
+def _answer(reasons: list[str], hints: list[str]) -> web.Response:
+    lines = [*(reasons or ["ok"]), *hints]
+    return web.Response(status=503 if reasons else 200, text="".join(f"{line}\n" for line in lines))
 
 
 async def _listen(runner: web.AppRunner, http: str) -> str:

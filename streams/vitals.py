@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from streams.meters import Pulse, as_text
+from streams.config_watch import ConfigWatch
+from streams.meters import Pulse, Sample, as_text
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +29,17 @@ class Vitals:
         Their names.
     clock
         Seconds that never go back.
+    watch
+        The config folder, if it is watched.
     """
 
-    def __init__(self, parts: tuple[str, ...], clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        parts: tuple[str, ...],
+        clock: Callable[[], float] = time.monotonic,
+        watch: ConfigWatch | None = None,
+    ) -> None:
+        self._clock, self._watch = clock, watch
         self._heard = dict.fromkeys(parts, clock())
         self._pulses: dict[str, Pulse] = {}
 
@@ -56,9 +64,15 @@ class Vitals:
         starting = [f"the {part} starts" for part in self._heard if part not in self._pulses]
         return [*self.unwell(), *starting, *self._unseated(), *self._waiting()]
 
+    def hints(self) -> list[str]:
+        """What somebody should see to though the worker does its work, in sentences."""
+        refused = self._watch.refused if self._watch is not None else ""
+        return [f"the config in the folder is refused and an older one runs: {refused}"] if refused else []
+
     def metrics(self) -> str:
         """All metrics in Prometheus' text format."""
-        return as_text((part, sample) for part, pulse in self._pulses.items() for sample in pulse.samples)
+        samples = [(part, sample) for part, pulse in self._pulses.items() for sample in pulse.samples]
+        return as_text([*samples, ("worker", Sample("config_refused", (), len(self.hints())))])
 
     def _silent(self) -> Iterator[str]:
         for part, at in self._heard.items():

@@ -1,8 +1,8 @@
 """A worker on one host: checks what it needs, then runs engine and rollup, each a process of its own.
 
 The children die with this process, also when it is killed; when one of them ends unasked the worker ends too, because
-half a worker would look alive. On SIGTERM or SIGINT the engine stops first and hands on what it holds, then the rollup
-merges and publishes that.
+half a worker would look alive. When another config comes to stand in its folder the worker tells them. On SIGTERM or
+SIGINT the engine stops first and hands on what it holds, then the rollup merges and publishes that.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import msgspec
 
 from schemas.config import Config
+from streams.config_watch import ConfigWatch
 from streams.first_contact import reach_redis
 from streams.installation import ensure_event_topics, ensure_internal_topics
 from streams.rollup import changelog_name
 from streams.security import kafka_brokers
 from streams.settings import Settings
 from streams.status_server import serving
+from streams.told import framed
 from streams.topics import open_topics
 from streams.vitals import PULSE_CAP, Vitals
 
@@ -41,20 +44,8 @@ class Order(msgspec.Struct, frozen=True):
 
     @classmethod
     def decode(cls, raw: bytes) -> Order:
-        """Read what :func:`join_order` wrote."""
+        """Read what the worker wrote as JSON."""
         return msgspec.json.decode(raw, type=cls)
-
-
-def join_order(order: Order, config: Config) -> bytes:
-    """Order and config as one message: the length of the first, both as JSON."""
-    head = msgspec.json.encode(order)
-    return len(head).to_bytes(8, "little") + head + config.to_json()
-
-
-def split_order(told: bytes) -> tuple[bytes, bytes]:
-    """The two parts of :func:`join_order`."""
-    size = int.from_bytes(told[:8], "little")
-    return told[8 : 8 + size], told[8 + size :]
 
 
 def end_at_once_on_signals() -> None:
@@ -98,8 +89,12 @@ def _ensure_topics(settings: Settings) -> int:
     return partitions
 
 
-async def run_worker(settings: Settings, config: Config, *, partitions: int) -> int:
-    """Run engine and rollup until a signal or until one of them ends.
+async def run_worker(
+    settings: Settings, config: Config, *, partitions: int, watch: ConfigWatch | None = None
+) -> int:
+    """Run engine and rollup until a signal or until one of them ends; ``watch`` tells of other configs meanwhile.
+
+    SIGHUP makes it look for one. In a terminal it ends the worker as it does any program, for the terminal is gone.
 
     Returns
     -------
@@ -110,15 +105,19 @@ async def run_worker(settings: Settings, config: Config, *, partitions: int) -> 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    vitals = Vitals(PARTS)
+    hang_up = stop.set if watch is None or os.isatty(0) else watch.look_now
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    vitals = Vitals(PARTS, watch=watch)
     async with AsyncExitStack() as around:
         if settings.http is not None:
             await around.enter_async_context(serving(settings.http, settings.state_folder, vitals))
-        return await _run_children(join_order(Order(settings, partitions), config), vitals, stop)
+        told = framed(msgspec.json.encode(Order(settings, partitions))) + framed(config.to_json())
+        return await _run_children(told, vitals, stop, watch)
 
 
-async def _run_children(told: bytes, vitals: Vitals, stop: asyncio.Event) -> int:
+async def _run_children(told: bytes, vitals: Vitals, stop: asyncio.Event, watch: ConfigWatch | None) -> int:
     engine, rollup = [await _start(part, told) for part in PARTS]
+    telling = asyncio.create_task(_tell_changes(watch, (engine, rollup)))
     heard = [
         asyncio.create_task(vitals.listen(part, child.stdout))
         for part, child in zip(PARTS, (engine, rollup), strict=True)
@@ -131,9 +130,22 @@ async def _run_children(told: bytes, vitals: Vitals, stop: asyncio.Event) -> int
         which = "engine" if ended[0].done() else "rollup"
         log.error("the %s ended by itself, the worker stops", which)
     codes = [await _stop(engine, ENGINE_STOP_S), await _stop(rollup, ROLLUP_STOP_S)]
-    for task in (asked, *heard):
+    for task in (asked, telling, *heard):
         task.cancel()
     return next((code for code in codes if code), 0) if stop.is_set() else max(3, *codes)
+
+
+async def _tell_changes(watch: ConfigWatch | None, children: Sequence[asyncio.subprocess.Process]) -> None:
+    """Tell the children each new config, for ever."""
+    if watch is None:
+        return
+    try:
+        async for config in watch.changes():
+            for child in children:
+                if child.stdin is not None and child.returncode is None:
+                    child.stdin.write(framed(config.to_json()))
+    except Exception:  # whatever it was: events are judged on, by the config that runs
+        log.exception("the config folder is not watched any more; a restart takes up what stands there")
 
 
 async def _start(part: str, told: bytes) -> asyncio.subprocess.Process:
@@ -151,7 +163,6 @@ async def _start(part: str, told: bytes) -> asyncio.subprocess.Process:
     )
     if child.stdin is not None:
         child.stdin.write(told)
-        child.stdin.write_eof()
     return child
 
 
