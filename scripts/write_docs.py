@@ -135,12 +135,12 @@ A folder of YAML files (`--config`). Every block may stand in any file, each in 
 `woolwatch check --config FOLDER` says all that is wrong at once, with file, path, what was found and what was expected.
 Durations are written `90s`, `10m`, `24h`, `30d`. Every example below is checked by the tests.
 
-A running worker takes up what changes in the folder, lists included, within seconds (`kill -HUP` makes it look at once):
-each judge goes on under the new config from one recorded turn on, verdicts carry its hash, and what is defined as before
-goes on counting. A config that is wrong is refused, which the log, `/healthz` and the metric `woolwatch_config_refused`
-tell, and the one before it goes on; so it is when the file of a list is gone. `topics`, `memory`, `lateness`,
-`alerts.channels` and `alerts.give_up` stay as they are while a worker runs: stop all workers and start them again. Give
-all workers the same content.
+A running worker takes up what changes in the folder, lists included, within seconds (`kill -HUP` makes it look at
+once): each judge goes on under the new config from one recorded turn on, verdicts carry its hash, and what is
+defined as before goes on counting. A config that is wrong is refused, which the log, `/healthz` and
+`woolwatch_config_refused` tell, and the one before it goes on; so it is when the file of a list is gone. `topics`,
+`memory`, `lateness`, `alerts.channels` and `alerts.give_up` stay as they are while a worker runs: stop all workers
+and start them again. Give all workers the same content.
 
 @blocks
 """
