@@ -111,7 +111,7 @@ def change(
         installation.load(write_recording(folder / "second.jsonl", parts[1]))
         installation.wait_until_judged(len(lines))
         assert installation.stop(worker) == 0
-        log = (folder / "worker-1.log").read_text()
+        log = (folder / "worker-002.log").read_text()
         yield Change(installation, (first, second), parts, refused.stderr, log)
     finally:
         installation.close()

@@ -156,7 +156,7 @@ def test_kafka_and_redis_may_come_later(tmp_path: Path, topic_prefix: str, kafka
         installation = Installation(
             tmp_path, kafka, redis_server, topic_prefix, write_config(tmp_path / "config"), partitions=1
         )
-        log = tmp_path / "worker-0.log"
+        log = tmp_path / "worker-001.log"
         try:
             with redis_server.down():
                 with kafka.down():
@@ -197,8 +197,8 @@ def test_two_workers_start_with_the_same_flags_in_the_same_folder(
     lines = made_events(600)
     try:
         workers = [installation.start_worker(), installation.start_worker()]
-        for number in range(2):
-            wait_for(tmp_path / f"worker-{number}.log", ": at turn 0")
+        for number in (1, 2):
+            wait_for(tmp_path / f"worker-{number:03d}.log", ": at turn 0")
         installation.load(write_recording(tmp_path / "events.jsonl", lines))
         installation.wait_until_judged(len(lines))
         found = {pid: ports_of(pid) for worker in workers for pid in processes_of(worker)}
@@ -206,7 +206,7 @@ def test_two_workers_start_with_the_same_flags_in_the_same_folder(
         assert [installation.stop(worker) for worker in workers] == [0, 0]
     finally:
         installation.close()
-    left = {path.name for path in tmp_path.iterdir()} - {"worker-0.log", "worker-1.log"}
+    left = {path.name for path in tmp_path.iterdir()} - {"worker-001.log", "worker-002.log"}
     assert left == {"config", "out", "state", "events.jsonl"}
 
 
@@ -228,7 +228,7 @@ class Story:
 
     def log(self, number: int) -> list[str]:
         """What the worker of that number said."""
-        return messages(self.folder / f"worker-{number}.log")
+        return messages(self.folder / f"worker-{number:03d}.log")
 
 
 def with_a_flagged_end(lines: list[bytes], seed: int) -> list[bytes]:
@@ -279,7 +279,7 @@ def story(
                 shutil.rmtree(installation.state)
             # Where a first start began is decided once, also if the state is lost.
             worker = installation.start_worker(WOOLWATCH_FROM="earliest" if number == LOST else "latest")
-            wait_for(folder / f"worker-{number}.log", "judge 0: at turn")
+            wait_for(folder / f"worker-{number:03d}.log", "judge 0: at turn")
             installation.load(write_recording(folder / f"part-{number}.jsonl", part))
             story.exits.append(stop_while_verdicts_are_held(installation, worker, part[-1], by))
             story.rows.append(len(rows_of(installation.out, "verdicts", "event_id")))
