@@ -39,3 +39,18 @@ def make_run(tmp_path: Path, topic_prefix: str) -> Iterator[MakeRun]:
     yield make
     for run in made:
         run.installation.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say of every fault what became of it, as a table."""
+    rows = sorted(
+        (report.nodeid.rpartition("/")[2], outcome, report.duration)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call" and "tests/faults/" in report.nodeid
+    )
+    if not rows:
+        return
+    terminalreporter.section("faults")
+    for name, outcome, seconds in rows:
+        terminalreporter.write_line(f"{outcome:<8}{seconds:>7.0f} s  {name}")
