@@ -8,8 +8,10 @@ from typing import Any
 
 import duckdb
 
+from schemas.alerts import Alert
 from schemas.keys import KeyRing
 from schemas.verdicts import Outcomes
+from simulation.breaks import Break
 from simulation.campaign import Campaign
 from simulation.files import truth_path, write_campaign
 from simulation.score import Score, score
@@ -30,6 +32,7 @@ class Judged:
     truth: Path
     outcomes: Outcomes
     score: Score
+    kpi_alerts: tuple[Alert, ...]
 
     def ask(self, question: str) -> list[tuple[Any, ...]]:
         """What DuckDB answers; ``verdicts``, ``truth`` and ``funnel`` are the tables."""
@@ -43,12 +46,13 @@ class Judged:
             return connection.execute(question).fetchall()
 
 
-def judge(folder: Path, config: str, *, seed: int, events: int) -> Judged:
+def judge(folder: Path, config: str, *, seed: int, events: int, break_: Break | None = None) -> Judged:
     """Simulate two days, replay them under the config folder ``config`` of the repository, and score."""
     path = folder / "campaign.parquet"
-    campaign = Campaign(seed=seed, events=events, start_ms=START_MS, duration_ms=2 * DAY_MS)
+    campaign = Campaign(seed=seed, events=events, start_ms=START_MS, duration_ms=2 * DAY_MS, break_=break_)
     write_campaign(campaign.batches(), path, progress=unseen)
     read, notices = read_config(REPOSITORY / config)
     assert notices == []
     summary = replay([path], read, KeyRing(b"k" * 32), folder / "out")
-    return Judged(folder / "out", truth_path(path), summary.outcomes, score(folder / "out", truth_path(path)))
+    truth = truth_path(path)
+    return Judged(folder / "out", truth, summary.outcomes, score(folder / "out", truth), summary.kpi_alerts)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from simulation.breaks import Break
 from simulation.score import as_text
 from streams.config_files import read_config
-from tests.acceptance.judged import Judged, judge
+from tests.acceptance.judged import START_MS, Judged, judge
 from tests.services import REPOSITORY
 
 EVENTS = 60_000
@@ -77,6 +80,21 @@ def test_the_clean_funnel_is_that_of_the_honest(judged: Judged) -> None:
     for step, gross, clean in rows[:2]:
         assert clean < gross
         assert clean == pytest.approx(honest[step], rel=0.06)
+
+
+def test_a_whole_campaign_raises_no_kpi_alert(judged: Judged) -> None:
+    assert judged.kpi_alerts == ()
+
+
+def test_a_broken_step_is_one_alert_and_one_end(tmp_path: Path) -> None:
+    hour_ms = 3_600_000
+    break_ = Break("ads", "participate", START_MS + 20 * hour_ms, START_MS + 22 * hour_ms)
+    opened, resolved = judge(tmp_path, "config", seed=1, events=120_000, break_=break_).kpi_alerts
+    assert (opened.name, opened.dim, opened.dim_value) == ("participation_drop", "channel", "ads")
+    assert (opened.state, resolved.state, resolved.id) == ("open", "resolved", opened.id)
+    assert opened.since_ms == break_.from_ms
+    assert opened.ts_ms - break_.from_ms <= 3 * hour_ms // 2  # three windows of half an hour
+    assert resolved.ts_ms > break_.to_ms
 
 
 def test_each_detector_tells_its_story_in_both_languages() -> None:
