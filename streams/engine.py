@@ -7,6 +7,7 @@ what judges ask about entities, ``answers`` lays the answers on the desks of tho
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -50,6 +51,7 @@ CHECKPOINT_INTERVAL_S = 15.0
 CHECKPOINT_SHARE = 0.1
 """At most this share of the time goes into checkpoints, so a large state is written less often."""
 CLOSE_TIMEOUT_S = 20.0
+CLOSE_TAILS_S = 2.0
 REVOKE_TIMEOUT_S = 4.0
 MAX_RECORDS = 100_000
 FETCH_BYTES = 4 * 1024 * 1024
@@ -271,6 +273,10 @@ class Engine:
 
     async def _on_shutdown(self, *_: Any, **__: Any) -> None:
         await self._leave_within(CLOSE_TIMEOUT_S)
+        if self._tails is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TAILS_S):
+                    await self._tails.close()
 
     async def _leave_within(self, seconds: float) -> None:
         try:

@@ -34,6 +34,11 @@ class Tails:
     labels: Sequence[LogTail]
     lessons: LogTail
 
+    async def close(self) -> None:
+        """Disconnect."""
+        for tail in (*self.labels, self.lessons):
+            await tail.close()
+
 
 def make_tails(settings: Settings) -> Tails:
     """A tail for each partition that the labels have, and one for the lessons. Blocks; connects later."""
