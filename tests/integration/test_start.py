@@ -228,7 +228,7 @@ class Story:
 
     def log(self, number: int) -> list[str]:
         """What the worker of that number said."""
-        return messages(self.folder / f"worker-{number:03d}.log")
+        return messages(self.folder / f"worker-{number + 1:03d}.log")
 
 
 def with_a_flagged_end(lines: list[bytes], seed: int) -> list[bytes]:
@@ -279,7 +279,7 @@ def story(
                 shutil.rmtree(installation.state)
             # Where a first start began is decided once, also if the state is lost.
             worker = installation.start_worker(WOOLWATCH_FROM="earliest" if number == LOST else "latest")
-            wait_for(folder / f"worker-{number:03d}.log", "judge 0: at turn")
+            wait_for(folder / f"worker-{number + 1:03d}.log", "judge 0: at turn")
             installation.load(write_recording(folder / f"part-{number}.jsonl", part))
             story.exits.append(stop_while_verdicts_are_held(installation, worker, part[-1], by))
             story.rows.append(len(rows_of(installation.out, "verdicts", "event_id")))
@@ -296,7 +296,7 @@ def refusals(installation: Installation) -> dict[str, str]:
     def start(why: str, **environment: str) -> None:
         worker = installation.start_worker(**environment)
         assert worker.wait(PATIENCE_S) == 3
-        log = installation.folder / f"worker-{len(installation._workers) - 1}.log"
+        log = installation.folder / f"worker-{len(installation._workers):03d}.log"
         found[why] = log.read_text()
 
     start("another key", WOOLWATCH_KEY="another key, of more than 16 bytes")
