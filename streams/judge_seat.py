@@ -10,26 +10,22 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detectors.dedupe import NEVER
-from detectors.incidents import Incidents
 from detectors.inquiry import Inquiry, sightings_of
 from detectors.judge import Judge
 from detectors.plan import make_plan
-from metrics.partition_metrics import PartitionMetrics
 from schemas.config import Config
 from schemas.decode import decode_json
 from schemas.errors import Abandoned, StateError
 from schemas.events import TOPICS, EventBatch
 from schemas.partials import Block
 from schemas.sightings import Claim, encode_claim, encode_sightings
-from schemas.verdicts import Verdicts
 from sinks.faults import fault_point
 from sinks.patience import patiently
 from streams.answer_desk import AnswerDesk
@@ -44,6 +40,7 @@ from streams.learning import SeatLearning, Tails
 from streams.log_reader import LogReader
 from streams.meters import Sample
 from streams.outputs import Outputs
+from streams.partition_core import PartitionCore, new_core
 from streams.placement import Placement
 from streams.turn_order import Piece, TurnOrder
 from streams.turns import new_claim, recorded_turns
@@ -127,6 +124,10 @@ class JudgeSeat:
         )
 
     @property
+    def _judge(self) -> Judge:
+        return self._core.judge
+
+    @property
     def start_positions(self) -> dict[str, int]:
         """Where each topic must be read from."""
         return {topic: self.order.positions[number] for number, topic in enumerate(TOPICS)}
@@ -140,7 +141,7 @@ class JudgeSeat:
     async def _first_checkpoint(self) -> Checkpoint:
         """The state before the first turn; durable, so that the beginning is decided once."""
         config = self._context.config
-        judge, metrics, incidents = await self._new_judge(config)
+        core = await self._new_core(config)
         meta = self._meta(
             config=config.hash,
             positions=await self._reader.first_positions(self.partition),
@@ -150,8 +151,7 @@ class JudgeSeat:
             letters_position=await self._reader.end("deadletters", self.partition),
             claim="",
         )
-        state = _state_of(judge, metrics, incidents)
-        checkpoint = Checkpoint(0, meta, state)
+        checkpoint = Checkpoint(0, meta, core.snapshot())
         await patiently("the state folder", partial(asyncio.to_thread, self._store.save, checkpoint))
         return checkpoint
 
@@ -171,19 +171,15 @@ class JudgeSeat:
             )
         return meta
 
-    async def _new_judge(self, config: Config) -> tuple[Judge, PartitionMetrics, Incidents]:
-        ring, owners = self._context.ring, self._context.partitions
+    async def _new_core(self, config: Config) -> PartitionCore:
         lists = await asyncio.to_thread(self._context.lists.of, config)
-        judge = Judge(config, ring, partition=self.partition, owners=owners, lists=lists)
-        metrics = PartitionMetrics(config, ring, source=self.partition)
-        return judge, metrics, Incidents(config, ring, source=self.partition)
+        ring, owners = self._context.ring, self._context.partitions
+        return new_core(config, ring, partition=self.partition, owners=owners, lists=lists)
 
     async def _take_up(self, checkpoint: Checkpoint) -> None:
         config = self._context.configs.config(bytes.fromhex(checkpoint.meta["config"]))
-        self._judge, self._metrics, self._incidents = await self._new_judge(config)
-        self._judge.restore(_part(checkpoint.state, "judge"))
-        self._metrics.restore(_part(checkpoint.state, "metrics"))
-        self._incidents.restore(_part(checkpoint.state, "incidents"))
+        self._core = await self._new_core(config)
+        self._core.restore(checkpoint.state)
         self._learning.take_up(self._judge, checkpoint.meta)
 
     async def _make_claim(self) -> int:
@@ -209,24 +205,16 @@ class JudgeSeat:
         """Go on under another config: what is defined alike keeps its state, what is new starts empty."""
         if config.hash == self._judge.config_hash:
             return
-        before, (judge, metrics, incidents) = self._judge, await self._new_judge(config)
-        counts, told = self._metrics, self._incidents
-
-        def hand_over() -> None:
-            judge.restore(before.snapshot())
-            judge.supervised.memory.segments = before.supervised.memory.segments
-            metrics.restore(counts.snapshot())
-            incidents.restore(told.snapshot())
-
-        await asyncio.to_thread(hand_over)
-        self._judge, self._metrics, self._incidents = judge, metrics, incidents
+        before, core = self._core, await self._new_core(config)
+        await asyncio.to_thread(core.take_over, before)
+        self._core = core
         log.info(
             "judge %d: config %s from turn %d on, that is from offsets %s; these start empty there: %s",
             self.partition,
             config.hash,
             self._judge.turn,
             ", ".join(f"{TOPICS[topic]} {offset}" for topic, offset in self.order.positions.items()),
-            ", ".join(starting_empty(before.config, config)) or "none",
+            ", ".join(starting_empty(before.judge.config, config)) or "none",
         )
 
     # -- turns ---------------------------------------------------------------------------------------------------
@@ -267,7 +255,7 @@ class JudgeSeat:
         inquiry = await _compute(len(piece.records), lambda: self._judge.ask(batch))
         await self._ask(piece, inquiry, models)
         answers = await self.desk.wait(inquiry.turn, set(inquiry.questions))
-        verdicts = await _compute(len(piece.records), lambda: self._judge_and_count(inquiry, answers))
+        verdicts = await _compute(len(piece.records), lambda: self._core.verdicts(inquiry, answers))
         await self._learning.hand_on(self._judge, inquiry.turn, self._claim)
         self.desk.done(inquiry.turn)
         self._context.meters.count_turn(TOPICS[piece.topic], self.partition, verdicts)
@@ -292,9 +280,7 @@ class JudgeSeat:
             self._take_in(intake)
 
     def _take_in(self, intake: Intake) -> None:
-        verdicts = self._judge.turn_of_labels(intake.batch, intake.labels)
-        self._metrics.take_labels(intake.labels)
-        self._count(verdicts)
+        verdicts = self._core.turn_of_labels(intake.batch, intake.labels)
         self.desk.done(verdicts.turn)
         self._learning.taken_in(intake)
         self.outputs.put(verdicts)
@@ -342,23 +328,6 @@ class JudgeSeat:
             await sent
         fault_point("turn.asked")
 
-    def _judge_and_count(self, inquiry: Inquiry, answers: Mapping[int, Any]) -> Verdicts:
-        verdicts = self._judge.judge(inquiry, answers)
-        self._count(verdicts)
-        self._incidents.update(verdicts)
-        return verdicts
-
-    def _count(self, verdicts: Verdicts) -> None:
-        on_time = verdicts.late == 0
-        self._metrics.update(
-            verdicts.batch,
-            verdicts.rows[on_time],
-            verdicts.user_keys[on_time],
-            verdicts.level[on_time],
-            turn=verdicts.turn,
-            watermark_ms=self._judge.watermark_ms,
-        )
-
     # -- leaving traces ------------------------------------------------------------------------------------------
 
     async def publish(self) -> None:
@@ -399,14 +368,7 @@ class JudgeSeat:
             self.order.positions, lambda topic: self._reader.caught_up(TOPICS[topic], self.partition)
         )
 
-        def changed() -> list[Block]:
-            turn = self._judge.turn
-            return [
-                *self._metrics.changed_blocks(turn, idle=idle),
-                *self._incidents.changed_blocks(turn),
-            ]
-
-        return await asyncio.to_thread(changed)
+        return await asyncio.to_thread(self._core.changed_blocks, idle=idle)
 
     def _snapshot(self) -> Checkpoint:
         positions = {topic: self.order.positions[number] for number, topic in enumerate(TOPICS)}
@@ -419,8 +381,7 @@ class JudgeSeat:
             claim=self._claim.hex(),
             **self._learning.notes(self._judge),
         )
-        state = _state_of(self._judge, self._metrics, self._incidents)
-        return Checkpoint(self._judge.turn, meta, state)
+        return Checkpoint(self._judge.turn, meta, self._core.snapshot())
 
     def samples(self) -> list[Sample]:
         """What this seat can be watched by."""
@@ -453,21 +414,3 @@ async def _compute(rows: int, work: Callable[[], Result]) -> Result:
     if rows < _IN_THREAD_ROWS:
         return work()
     return await asyncio.to_thread(work)
-
-
-def _state_of(judge: Judge, metrics: PartitionMetrics, incidents: Incidents) -> dict[str, Any]:
-    return {
-        **_under("judge", judge.snapshot()),
-        **_under("metrics", metrics.snapshot()),
-        **_under("incidents", incidents.snapshot()),
-    }
-
-
-def _under(part: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{part}/{name}": value for name, value in state.items()}
-
-
-def _part(state: Mapping[str, NDArray[Any] | bytes], part: str) -> dict[str, Any]:
-    return {
-        name.removeprefix(f"{part}/"): value for name, value in state.items() if name.startswith(f"{part}/")
-    }

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from detectors.entities import entity_keys
 from detectors.incident_alerts import IncidentAlerts
-from detectors.incidents import Incidents
 from detectors.inquiry import sightings_of
 from detectors.judge import Judge
 from detectors.lists import NO_LISTS, ListBook
@@ -39,6 +38,7 @@ from sinks.alert_tables import AlertTables
 from sinks.metric_files import MetricFiles
 from sinks.parquet import ParquetSink
 from streams import recordings
+from streams.partition_core import PartitionCore
 from streams.recordings import unseen
 from streams.routing import topics_of
 from streams.sealed import seal_with
@@ -104,24 +104,17 @@ class Core:
         )
         self._ring, self._label_delay_ms = ring, label_delay_ms
         self._shard = Shard(0, max_keys=config.memory.max_keys, lateness_ms=config.lateness_ms)
-        self.metrics = PartitionMetrics(config, ring, source=0)
-        self.incidents = Incidents(config, ring, source=0)
+        self._core = PartitionCore(self._judge, config, ring, source=0)
+        self.metrics, self.incidents = self._core.metrics, self._core.incidents
 
     def snapshot(self) -> dict[str, Any]:
         """Copies of all state but what labels taught."""
-        return {
-            "judge": self._judge.snapshot(),
-            "shard": self._shard.snapshot(),
-            "metrics": self.metrics.snapshot(),
-            "incidents": self.incidents.snapshot(),
-        }
+        return {"core": self._core.snapshot(), "shard": self._shard.snapshot()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a snapshot; only right after construction."""
-        self._judge.restore(state["judge"])
+        self._core.restore(state["core"])
         self._shard.restore(state["shard"])
-        self.metrics.restore(state["metrics"])
-        self.incidents.restore(state["incidents"])
 
     def judge(self, batch: EventBatch) -> Verdicts:
         """Take one batch as one turn."""
@@ -136,17 +129,7 @@ class Core:
         )
         if answers is None:
             raise StateError("a new turn of the only judge was taken for a repeat")
-        verdicts = judge.judge(inquiry, {0: answers})
-        on_time = verdicts.late == 0
-        self.metrics.update(
-            batch,
-            verdicts.rows[on_time],
-            verdicts.user_keys[on_time],
-            verdicts.level[on_time],
-            turn=verdicts.turn,
-            watermark_ms=judge.watermark_ms,
-        )
-        self.incidents.update(verdicts)
+        verdicts = self._core.verdicts(inquiry, {0: answers})
         if judge.supervised.memory.tail_rows > _TAIL_ROWS:
             judge.supervised.memory.seal()
             judge.supervised.memory.forget()

