@@ -16,8 +16,9 @@ setup: ## make .venv with the woolwatch command and install all that the machine
 lock: setup ## write requirements.lock anew from pyproject.toml (needs uv)
 	@scripts/lock.sh
 
+# Two at a time, each with services of its own: most of a test's time is spent waiting for a broker or a worker.
 test: setup ## run every test, on a real Kafka and a real Redis (args="-k name" for some)
-	@$(python) -m pytest $(args)
+	@$(python) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(args)
 
 test-unit: setup ## run the tests that need no service
 	@$(python) -m pytest -m "not integration and not faults" $(args)
