@@ -24,7 +24,9 @@ from schemas.config import Config, Feature, RiverModel
 from schemas.labels import Labels, labels_of
 
 MOST_WAITING = 1 << 20
-"""Labels that wait for an event that is not judged yet; of more the oldest are dropped."""
+"""Labels that wait for an event that is not judged yet, some 250 bytes each; of more the oldest are dropped."""
+_FEW_WAITING = 1 << 14
+"""So many are not looked through for those that wait in vain."""
 REMEMBERED = 1 << 16
 """Labels whose repeats are recognised; one that is sent again much later teaches again."""
 
@@ -92,7 +94,9 @@ class Supervised:
         """Names of models that say what each input adds."""
         self.memory = JudgedFeatures(self.inputs, horizon_ms=horizon_ms)
         self._waiting: dict[int, list[tuple[int, int, int]]] = {}
-        self._waiting_count = 0
+        self._waiting_count, self._look_through = 0, _FEW_WAITING
+        self.dropped = 0
+        """Labels that went for want of room, not for being of no use, since construction."""
         self._due = DueLabels(inputs=len(self.inputs))
         self._taken: dict[int, None] = {}
         self._judged = 0
@@ -118,7 +122,7 @@ class Supervised:
             elif ts_ms >= watermark_ms:
                 self._waiting.setdefault(event, []).append((user, ts_ms, label))
                 self._waiting_count += 1
-        if self._waiting_count > MOST_WAITING:
+        if self._waiting_count > min(self._look_through, MOST_WAITING):
             self._drop_waiting(watermark_ms)
 
     def _fix(self, event: int, ts_ms: int, label: int, *, order: int, x: NDArray[np.float64]) -> None:
@@ -132,13 +136,19 @@ class Supervised:
         self._due.push(due_ms=ts_ms, order=order, label=label, x=x)
 
     def _drop_waiting(self, watermark_ms: int) -> None:
+        """Drop labels whose events would be late; of more than the bound the oldest, down to three quarters of it."""
         kept = [
             (event, *label)
             for event, labels in self._waiting.items()
             for label in labels
             if label[1] >= watermark_ms
         ]
-        self._set_waiting(kept[-MOST_WAITING:])
+        if len(kept) > MOST_WAITING:
+            kept.sort(key=lambda row: row[2])
+            over = len(kept) - MOST_WAITING * 3 // 4
+            kept, self.dropped = kept[over:], self.dropped + over
+        self._set_waiting(kept)
+        self._look_through = max(_FEW_WAITING, 2 * len(kept))
 
     def _set_waiting(self, rows: list[tuple[int, int, int, int]]) -> None:
         self._waiting, self._waiting_count = {}, len(rows)
@@ -167,7 +177,7 @@ class Supervised:
                     spoken[name][row] = model.strength(picked[name][row])
             if not late[row]:
                 if events[row] in self._waiting:
-                    self._match(events[row], users[row], order, rows.x[row])
+                    self._match(events[row], users[row], times[row], order=order, x=rows.x[row])
                 order += 1
         self._remember(rows)
         return {name: Spoken(strength, added.get(name)) for name, strength in spoken.items()}
@@ -179,15 +189,16 @@ class Supervised:
             if self._learns_here:
                 self._learn(x, label)
 
-    def _match(self, event: int, user: int, order: int, x: NDArray[np.float64]) -> None:
-        labels = self._waiting.pop(event)
-        self._waiting_count -= len(labels)
-        others = [label for label in labels if label[0] not in (0, user)]
-        for _, ts_ms, label in (label for label in labels if label[0] in (0, user)):
+    def _match(self, event: int, user: int, time_ms: int, *, order: int, x: NDArray[np.float64]) -> None:
+        """An event is judged that labels waited for; one dated before the event is not its own, wherever it waits."""
+        mine, others = list[tuple[int, int, int]](), list[tuple[int, int, int]]()
+        for waiting in self._waiting.pop(event):
+            (mine if waiting[0] in (0, user) and waiting[1] >= time_ms else others).append(waiting)
+        for _, ts_ms, label in mine:
             self._fix(event, ts_ms, label, order=order, x=x)
         if others:
             self._waiting[event] = others
-            self._waiting_count += len(others)
+        self._waiting_count -= len(mine)
 
     def _remember(self, rows: JudgedRows) -> None:
         kept = np.flatnonzero(rows.late == 0)

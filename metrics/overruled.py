@@ -5,13 +5,14 @@ verdict's. That is a function of verdicts and labels, in whatever order they com
 judged yet waits for it, as long as the event would not be late.
 
 33 bytes a verdict; of more than :data:`MOST_FLAGS` the older ones are final: no label takes them back any more, and of
-each user the lowest time stays.
+each user the lowest time stays. Some 250 bytes a label that waits, and a user who is labelled himself; those that can
+change nothing any more go, and of more than :data:`MOST_LABELS` the oldest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +21,25 @@ from metrics.members import BEFORE_ALL_MS, NEVER_MS
 from schemas.labels import Labels
 
 MOST_FLAGS = 1 << 20
+MOST_LABELS = 1 << 20
+"""That wait for their events; and as many of users alone."""
+_FEW_LABELS = 1 << 14
+"""So many are not looked through for what may go."""
 NO_LABEL = -1
 
 FLAG = np.dtype([("event", "u8"), ("user", "u8"), ("ts_ms", "i8"), ("label_ms", "i8"), ("label", "i1")])
 """A verdict of at least ``review``, and the latest label of its event (NO_LABEL: none yet)."""
 KNOWN = np.dtype([("key", "u8"), ("user", "u8"), ("ts_ms", "i8"), ("label", "i1")])
-"""The latest label of an event that has no such verdict, or of a user (``key``)."""
+"""The latest label of an event that has no such verdict (``user``: whose event it is, 0 if not said), or of a user."""
 FINAL = np.dtype([("user", "u8"), ("ts_ms", "i8")])
 
-_Known = dict[int, tuple[int, int, int]]
-"""By event or user: (ts, label, user of the event or 0)."""
+_Latest = tuple[int, int]
+"""Time and value of a label."""
+_Waiting = dict[tuple[int, int], _Latest]
+"""By event and its user, 0 where the label names none."""
+_Users = dict[int, _Latest]
+_Key = TypeVar("_Key", bound=Hashable)
+_NONE: _Latest = (int(BEFORE_ALL_MS), NO_LABEL)
 
 
 class Overruled:
@@ -39,14 +49,23 @@ class Overruled:
     ----------
     most_flags
         Even; see :data:`MOST_FLAGS`.
+    most_labels
+        See :data:`MOST_LABELS`.
+
+    Attributes
+    ----------
+    dropped
+        Labels that went for want of room, not for being of no use, since construction.
     """
 
-    def __init__(self, most_flags: int = MOST_FLAGS) -> None:
-        self._half = most_flags // 2
+    def __init__(self, most_flags: int = MOST_FLAGS, *, most_labels: int = MOST_LABELS) -> None:
+        self._half, self._most_labels = most_flags // 2, most_labels
+        self.dropped = 0
         self._flags, self._used, self._first = np.zeros(16, FLAG), 0, 0
         self._final = np.zeros(0, FINAL)
-        self._waiting: _Known = {}
-        self._users: _Known = {}
+        self._waiting: _Waiting = {}
+        self._users: _Users = {}
+        self._look_through = _FEW_LABELS
 
     def judged(
         self,
@@ -64,15 +83,15 @@ class Overruled:
         bad
             Whether the verdict is at least ``review``.
         """
-        known = self._labels_of(event) if self._waiting else {}
+        known = self._labels_of(event, user) if self._waiting else {}
         rows = np.flatnonzero(bad)
         flags = np.zeros(len(rows), FLAG)
         flags["event"], flags["user"], flags["ts_ms"] = event[rows], user[rows], ts_ms[rows]
         flags["label_ms"], flags["label"] = BEFORE_ALL_MS, NO_LABEL
         for place, row in enumerate(rows.tolist() if known else ()):
-            label_ms, label, whose = known.get(int(event[row]), (0, NO_LABEL, 0))
-            if label != NO_LABEL and whose in (0, int(user[row])):
-                flags[place]["label_ms"], flags[place]["label"] = label_ms, label
+            its_event, its_user = int(event[row]), int(user[row])
+            latest = max(known.get((its_event, whose), _NONE) for whose in (0, its_user))
+            flags[place]["label_ms"], flags[place]["label"] = latest
         held = bad.copy()
         held[rows] = self._held(flags)
         self._append(flags)
@@ -100,11 +119,13 @@ class Overruled:
             labels.label[~named].tolist(),
             strict=True,
         ):
-            self._users[user] = max(self._users.get(user, (BEFORE_ALL_MS, NO_LABEL, 0)), (ts_ms, label, 0))
+            self._users[user] = max(self._users.get(user, _NONE), (ts_ms, label))
         if not named.all():
             flagged = np.concatenate([self._flags["user"][: self._used], self._final["user"]])
             users.append(np.intersect1d(labels.user[~named], flagged))
         affected = np.unique(np.concatenate(users))
+        if max(len(self._waiting), len(self._users)) > min(self._look_through, self._most_labels):
+            self._forget(watermark_ms)
         return affected, self._lowest(affected)
 
     def _take_of_events(self, labels: Labels, watermark_ms: int) -> NDArray[np.uint64]:
@@ -117,30 +138,49 @@ class Overruled:
         found = np.flatnonzero(last > first)
         for row in found.tolist():
             for place in order[first[row] : last[row]].tolist():
-                hit[place] = True
                 if labels.user[place] in (0, flags[row]["user"]):
+                    hit[place] = True
                     latest = (int(labels.ts_ms[place]), int(labels.label[place]))
                     if latest > (int(flags[row]["label_ms"]), int(flags[row]["label"])):
                         flags[row]["label_ms"], flags[row]["label"] = latest
         for place in np.flatnonzero(~hit & (labels.ts_ms >= watermark_ms)).tolist():
-            event = int(labels.event[place])
-            label = (int(labels.ts_ms[place]), int(labels.label[place]), int(labels.user[place]))
-            self._waiting[event] = max(self._waiting.get(event, label), label)
-        if len(self._waiting) > MOST_FLAGS:
-            kept = [(key, label) for key, label in self._waiting.items() if label[0] >= watermark_ms]
-            self._waiting = dict(kept[-MOST_FLAGS // 2 :])
+            about = int(labels.event[place]), int(labels.user[place])
+            label = int(labels.ts_ms[place]), int(labels.label[place])
+            self._waiting[about] = max(self._waiting.get(about, label), label)
         return np.unique(flags["user"][found])
 
-    def _labels_of(self, event: NDArray[np.uint64]) -> _Known:
+    def _labels_of(self, event: NDArray[np.uint64], user: NDArray[np.uint64]) -> _Waiting:
         """Labels that waited for these events, which wait no longer."""
-        return {key: self._waiting.pop(key) for key in set(event.tolist()) if key in self._waiting}
+        events, users = event.tolist(), user.tolist()
+        judged = {*zip(events, users, strict=True), *((one, 0) for one in events)}
+        return {about: self._waiting.pop(about) for about in judged if about in self._waiting}
+
+    def _forget(self, watermark_ms: int) -> None:
+        """Drop labels that change nothing any more; then, beyond the bound, the oldest.
+
+        A verdict to come is not below the watermark, so an older label does not take it back; a user's may matter
+        for the verdicts that he has.
+        """
+        flagged = set(self._flags["user"][: self._used].tolist())
+        waiting = {about: one for about, one in self._waiting.items() if one[0] >= watermark_ms}
+        users = {user: one for user, one in self._users.items() if one[0] >= watermark_ms or user in flagged}
+        self._waiting, self._users = self._bounded(waiting), self._bounded(users)
+        self._look_through = max(_FEW_LABELS, 2 * max(len(self._waiting), len(self._users)))
+
+    def _bounded(self, labels: dict[_Key, _Latest]) -> dict[_Key, _Latest]:
+        """Down to three quarters of the bound, so that it does not cost at every label."""
+        if len(labels) <= self._most_labels:
+            return labels
+        over = len(labels) - self._most_labels * 3 // 4
+        self.dropped += over
+        return dict(sorted(labels.items(), key=lambda item: item[1])[over:])
 
     def _held(self, flags: NDArray[np.void]) -> NDArray[np.bool_]:
         label_ms, label = flags["label_ms"].copy(), flags["label"].copy()
         for row, user in enumerate(flags["user"].tolist() if self._users else ()):
             of_user = self._users.get(user)
-            if of_user is not None and of_user[:2] > (int(label_ms[row]), int(label[row])):
-                label_ms[row], label[row] = of_user[:2]
+            if of_user is not None and of_user > (int(label_ms[row]), int(label[row])):
+                label_ms[row], label[row] = of_user
         held: NDArray[np.bool_] = ~((label == 0) & (label_ms >= flags["ts_ms"]))
         return held
 
@@ -181,8 +221,8 @@ class Overruled:
             "flags": self._flags[: self._used].copy(),
             "first": np.array([self._first], np.int64),
             "final": self._final.copy(),
-            "waiting": _rows(self._waiting),
-            "users": _rows(self._users),
+            "waiting": np.array([(*about, *label) for about, label in self._waiting.items()], KNOWN),
+            "users": np.array([(user, user, *label) for user, label in self._users.items()], KNOWN),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -190,13 +230,6 @@ class Overruled:
         flags = np.frombuffer(bytes(state["flags"]), FLAG).copy()
         self._flags, self._used, self._first = flags, len(flags), int(state["first"][0])
         self._final = np.frombuffer(bytes(state["final"]), FINAL).copy()
-        self._waiting, self._users = _known(state["waiting"]), _known(state["users"])
-
-
-def _rows(known: _Known) -> NDArray[np.void]:
-    return np.array([(key, user, ts_ms, label) for key, (ts_ms, label, user) in known.items()], KNOWN)
-
-
-def _known(rows: Any) -> _Known:  # noqa: ANN401 - bytes or an array, as a checkpoint gives it
-    found = np.frombuffer(bytes(rows), KNOWN)
-    return {key: (ts_ms, label, user) for key, user, ts_ms, label in found.tolist()}
+        waiting, users = (np.frombuffer(bytes(state[name]), KNOWN).tolist() for name in ("waiting", "users"))
+        self._waiting = {(event, user): (ts_ms, label) for event, user, ts_ms, label in waiting}
+        self._users = {user: (ts_ms, label) for user, _, ts_ms, label in users}

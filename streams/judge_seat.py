@@ -280,7 +280,11 @@ class JudgeSeat:
             self._take_in(intake)
 
     def _take_in(self, intake: Intake) -> None:
+        before = self._core.labels_dropped
         verdicts = self._core.turn_of_labels(intake.batch, intake.labels)
+        if dropped := self._core.labels_dropped - before:
+            self._context.meters.count("labels_dropped_total", str(self.partition), by=dropped)
+            log.warning("judge %d: too many labels wait: the oldest %d are dropped", self.partition, dropped)
         self.desk.done(verdicts.turn)
         self._learning.taken_in(intake)
         self.outputs.put(verdicts)

@@ -58,6 +58,11 @@ class PartitionCore:
         self._count(verdicts)
         return verdicts
 
+    @property
+    def labels_dropped(self) -> int:
+        """Labels for which there was no room, under this config."""
+        return self.judge.supervised.dropped + self.metrics.overruled.dropped
+
     def _count(self, verdicts: Verdicts) -> None:
         on_time = verdicts.late == 0
         self.metrics.update(

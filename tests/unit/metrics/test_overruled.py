@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metrics import overruled as module
 from metrics.members import NEVER_MS
 from metrics.overruled import Overruled
 from metrics.partition_metrics import PartitionMetrics
@@ -145,3 +146,57 @@ def test_old_verdicts_are_final_wherever_batches_end() -> None:
     final = {int(user): int(min(ts_ms[:80][users[:80] == user])) for user in np.unique(users)}
     assert found == [list(final.values())] * 3
     assert NEVER_MS not in found[0]
+
+
+def _random_takes(overruled: Overruled, *, seed: int, rounds: int) -> list[Any]:
+    """Verdicts and labels as they may come, the watermark an hour behind; what was answered."""
+    draw, answers = random.Random(seed), []
+    for hour in range(rounds):
+        now_ms = hour * HOUR_MS
+        judged = [(draw.randrange(1, 30), draw.randrange(1, 5)) for _ in range(6)]
+        event, user = (np.array(column, np.uint64) for column in zip(*judged, strict=True))
+        ts_ms = np.array([now_ms - draw.randrange(HOUR_MS) for _ in judged])
+        bad = np.array([draw.random() < 0.5 for _ in judged])
+        answers.append(overruled.judged(event, user, ts_ms, bad).tolist())
+        rows = [
+            (
+                draw.randrange(30),
+                draw.randrange(1, 40),
+                now_ms + draw.randrange(-2, 3) * HOUR_MS,
+                draw.randrange(2),
+            )
+            for _ in range(6)
+        ]
+        users, lowest_ms = overruled.take(labels_of(rows), now_ms - HOUR_MS)
+        answers.append((users.tolist(), lowest_ms.tolist()))
+    return answers
+
+
+def test_labels_that_are_let_go_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Overruled()
+    want = _random_takes(kept, seed=3, rounds=200)
+    monkeypatch.setattr(module, "_FEW_LABELS", 0)
+    bounded = Overruled()
+    assert _random_takes(bounded, seed=3, rounds=200) == want
+    assert len(kept.snapshot()["waiting"]) > 3 * len(bounded.snapshot()["waiting"])
+    assert bounded.dropped == 0
+
+
+def test_beyond_the_bound_the_oldest_labels_go_and_are_counted() -> None:
+    overruled = Overruled(most_labels=8)
+    for ts_ms in range(9):
+        overruled.take(labels_of([(0, 100 + ts_ms, ts_ms, 0), (200 + ts_ms, 0, ts_ms, 0)]), 0)
+    assert overruled.dropped == 2 * 3
+    event = np.arange(200, 209, dtype=np.uint64)
+    held = overruled.judged(event, event, np.zeros(9, np.int64), np.ones(9, np.bool_))
+    assert held.tolist() == [True] * 3 + [False] * 6
+
+
+def test_a_label_waits_for_the_event_of_its_own_user() -> None:
+    overruled = Overruled()
+    one, two = np.array([1], np.uint64), np.array([2], np.uint64)
+    event, ts_ms, bad = np.array([7], np.uint64), np.array([10]), np.ones(1, np.bool_)
+    overruled.judged(event, one, ts_ms, bad)
+    overruled.take(labels_of([(7, 2, 20, 0), (7, 3, 30, 1)]), 0)
+    assert overruled.judged(event, np.array([4], np.uint64), ts_ms, bad).tolist() == [True]
+    assert overruled.judged(event, two, ts_ms, bad).tolist() == [False]

@@ -73,5 +73,12 @@ def test_what_is_wrong_is_named(record: Any, code: RejectCode, path: str) -> Non
     assert (fault.code, fault.path) == (code, path)
 
 
+def test_no_record_timestamp_makes_every_time_good() -> None:
+    raw = b'{"event_id": "e", "label": 1, "ts": 9223372036854775900}'
+    fault = decode_label(raw, RING, record_ts_ms=2**63 - 1)
+    assert isinstance(fault, Fault)
+    assert fault.code == RejectCode.IN_THE_FUTURE
+
+
 def test_five_minutes_ahead_are_allowed() -> None:
     assert not isinstance(_decoded({"event_id": "e", "label": 1, "ts": NOW_MS + 300_000}), Fault)
