@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schemas.events import TOPICS
 from schemas.labels import LABELS
+from streams.lesson_log import LESSONS
 from streams.settings import Settings
 from streams.topics import Topics, TopicSpec
 
@@ -30,7 +31,7 @@ _INTERNAL = {
 
 def topic_names(settings: Settings, *, changelog: str) -> list[str]:
     """All topics of an installation, as the broker names them."""
-    return [*(settings.topic(role) for role in (*TOPICS, *_INTERNAL)), changelog]
+    return [*(settings.topic(role) for role in (*TOPICS, *_INTERNAL, LABELS, LESSONS)), changelog]
 
 
 def ensure_event_topics(topics: Topics, settings: Settings) -> int:
@@ -51,7 +52,8 @@ def ensure_event_topics(topics: Topics, settings: Settings) -> int:
 def ensure_internal_topics(topics: Topics, settings: Settings, *, partitions: int, changelog: str) -> None:
     """Make the topics that only the engine uses, and the labels, if they are missing.
 
-    They have the partition count of the event topics, but for the lessons (one) and the labels (any, one if made here).
+    They have the partition count of the event topics, but for the labels, of which all partitions are read, and the
+    lessons, whose order is that of their first partition, whatever others there are. Made here, those two have one.
 
     Raises
     ------
@@ -59,8 +61,8 @@ def ensure_internal_topics(topics: Topics, settings: Settings, *, partitions: in
         One exists with another count: the events' was changed under an existing state.
     """
     wanted = {settings.topic(role): TopicSpec(partitions, configs) for role, configs in _INTERNAL.items()}
-    wanted[settings.topic("lessons")] = TopicSpec(1, _FOR_EVER)
-    labels = settings.topic(LABELS)
+    labels, lessons = settings.topic(LABELS), settings.topic(LESSONS)
+    wanted[lessons] = TopicSpec(topics.partition_count(lessons) or 1, _FOR_EVER)
     wanted[labels] = TopicSpec(min(topics.partition_count(labels) or 1, MAX_LABEL_PARTITIONS), _FOR_EVER)
     topics.ensure({**wanted, changelog: TopicSpec(partitions, _COMPACTED)})
 
