@@ -82,6 +82,7 @@ class LogTail:
         async with self._lock:
             if self._client is not None:
                 client, self._client = self._client, None
+                self._stands_at = -1
                 await client.stop()
 
     async def _fetch(self, start: int) -> Stretch:
@@ -90,9 +91,9 @@ class LogTail:
                 if self._client is None:
                     self._client = await connect_reader(self._brokers, None)
                     self._client.assign([self._tp])
-                    self._stands_at = -1
                 if self._stands_at != start:
                     self._client.seek(self._tp, start)
+                self._stands_at = -1  # a wait that is cancelled may have moved it
                 found = await self._client.getmany(self._tp, timeout_ms=POLL_MS, max_records=MAX_RECORDS)
                 self._stands_at = await self._client.position(self._tp)
             except OffsetOutOfRangeError as error:
@@ -102,7 +103,6 @@ class LogTail:
                 raise DataLossError(sentence) from error
             except KafkaError as error:
                 log.warning("%s-%d could not be read, trying again: %r", *self._tp, error)
-                self._stands_at = -1
                 await asyncio.sleep(RETRY_S)
                 continue
             if self._stands_at > start:
