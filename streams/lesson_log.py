@@ -85,8 +85,11 @@ class LessonReader:
 
 
 async def send_lessons(send: Send, judge: Judge, *, source: int, turn: int, claim: bytes) -> None:
-    """Write the lessons of a turn; returns when they are durable."""
-    lessons, sent = judge.supervised.lessons, []
+    """Write the lessons of a turn; returns when they are durable.
+
+    One part after the other: one that was sent again behind a later part would count as a repeat.
+    """
+    lessons = judge.supervised.lessons
     for part, first in enumerate(range(0, len(lessons), RECORD_LESSONS)):
         rows = lessons[first : first + RECORD_LESSONS]
         record = Lessons(
@@ -98,9 +101,7 @@ async def send_lessons(send: Send, judge: Judge, *, source: int, turn: int, clai
             label=np.array([label for label, _ in rows], np.uint8),
             x=np.stack([x for _, x in rows]),
         )
-        sent.append(await send(LESSONS, 0, encode_lessons(record)))
-    for ack in sent:
-        await ack
+        await (await send(LESSONS, 0, encode_lessons(record)))
 
 
 async def claim_lessons(send: Send, claim: Claim) -> None:

@@ -78,15 +78,21 @@ def test_repeats_and_overtaken_owners_teach_nothing() -> None:
     assert _learned([one, two], before_turn=2) == 2
 
 
-def test_many_lessons_of_a_turn_are_cut() -> None:
+def test_many_lessons_of_a_turn_are_cut_and_sent_one_after_the_other() -> None:
     sent: list[Lessons] = []
+    acknowledged: list[int] = []
+
+    async def acknowledge(offset: int) -> int:
+        acknowledged.append(offset)
+        return offset
 
     async def send(topic: str, partition: int, value: bytes, key: bytes | None = None) -> Any:
         assert (topic, partition, key) == ("lessons", 0, None)
         found = decode_lessons(value)
         assert isinstance(found, Lessons)
+        assert len(acknowledged) == len(sent)  # one that is sent again must not come behind a later one
         sent.append(found)
-        return asyncio.sleep(0, len(sent))
+        return acknowledge(len(sent))
 
     judge = Judge(CONFIG_PARSED, KeyRing(bytes(16)), partition=0, owners=2)
     judge.supervised.lessons = [(i % 2, np.full(3, float(i))) for i in range(2_500)]
