@@ -6,17 +6,15 @@ A checkpoint names the files that belong to it; a file is durable before the che
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from detectors.judged_features import JudgedFeatures, Segment, joined, sealed
 from schemas.errors import StateError
@@ -57,11 +55,17 @@ class FeatureFiles:
         return [self._read(name) for name in names]
 
     def keep(self, memory: JudgedFeatures, turn: int) -> list[str]:
-        """Write what has gathered as files, durably, and return the names of all: the checkpoint's to note."""
+        """Write what has gathered as files, durably, and return the names of all: the checkpoint's to note.
+
+        Raises
+        ------
+        OSError
+            The disk is full, or away. The memory is whole: call again.
+        """
+        self._write_last(memory, turn)  # sealed by a call that failed
         if memory.tail_rows >= SEALED_ROWS:
-            segment = memory.seal()
-            if segment is not None:
-                memory.replace([segment], self._write(segment, turn))
+            memory.seal()
+            self._write_last(memory, turn)
         while parts := memory.mergeable():
             memory.replace(parts, self._write(sealed(joined(parts)), turn))
         memory.forget()
@@ -73,8 +77,13 @@ class FeatureFiles:
         wanted = frozenset().union(*self._named)
         before_s = time.time() - _LITTER_S
         for path in self._folder.glob("*"):
-            if path.name not in wanted and path.stat().st_mtime < before_s:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a former owner may tidy up, too
+                if path.name not in wanted and path.stat().st_mtime < before_s:
+                    path.unlink()
+
+    def _write_last(self, memory: JudgedFeatures, turn: int) -> None:
+        if memory.segments and not memory.segments[-1].name:
+            memory.replace(memory.segments[-1:], self._write(memory.segments[-1], turn))
 
     def _write(self, segment: Segment, turn: int) -> Segment:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -107,16 +116,15 @@ class FeatureFiles:
                 length = int.from_bytes(file.read(8), "little")
                 head = orjson.loads(file.read(min(length, size)))
             rows, inputs = head["rows"], tuple(head["inputs"])
-        except (OSError, orjson.JSONDecodeError, KeyError) as error:
+        except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise StateError(f"{name} of the judged features can not be read: {error}") from error
         start = -(-(length + 8) // _PAGE) * _PAGE
         if head["version"] != _VERSION or size != start + rows * 8 * (4 + len(inputs)):
             raise StateError(f"{name} of the judged features is of another version or torn")
-        columns: list[NDArray[Any]] = [
-            np.memmap(path, dtype, "r", start + place * 8 * rows, (rows,))
-            for place, dtype in enumerate((np.uint64, np.uint64, np.int64, np.int64))
-        ]
-        x = np.memmap(path, np.float64, "r", start + 4 * 8 * rows, (rows, len(inputs)))
-        return replace(
-            Segment(inputs, columns[0], columns[1], columns[2], columns[3], x, head["newest_ms"]), name=name
+        # One map a file, for a process may have only some 65,000.
+        numbers = np.memmap(path, np.uint64, "r", start, rows * (4 + len(inputs)))
+        event, user, ts_ms, order = numbers[: 4 * rows].reshape(4, rows)
+        x = numbers[4 * rows :].view(np.float64).reshape(rows, len(inputs))
+        return Segment(
+            inputs, event, user, ts_ms.view(np.int64), order.view(np.int64), x, head["newest_ms"], name
         )

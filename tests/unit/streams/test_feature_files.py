@@ -81,3 +81,19 @@ def test_a_torn_file_is_refused(tmp_path: Path) -> None:
         files.load([name])
     with pytest.raises(StateError, match="can not be read"):
         files.load(["gone"])
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, files = JudgedFeatures(INPUTS, horizon_ms=10**9), FeatureFiles(tmp_path, "judge-0000")
+    rows = _rows(random.Random(3), SEALED_ROWS, 0)
+    memory.add(rows)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            files.keep(memory, 1)
+    (segment,) = FeatureFiles(tmp_path, "judge-0000").load(files.keep(memory, 2))
+    assert sorted(segment.order.tolist()) == rows.order.tolist()
