@@ -235,7 +235,8 @@ class JudgeSeat:
         """Take in labels that no event waits for; all there are if the events are ``caught_up``."""
 
         async def take() -> None:
-            await self._take_new_labels(None if caught_up else self._judge.newest_ms)
+            newest_ms = None if caught_up else self._judge.newest_ms
+            await self._take_new_labels(newest_ms, until=lambda: self.order.closing)
 
         await self.outputs.room()
         with contextlib.suppress(Abandoned):
@@ -271,13 +272,17 @@ class JudgeSeat:
         await self._take_new_labels(max(self._judge.newest_ms, int(times.max(initial=0))))
         return await self._learning.teach(self._judge, None)
 
-    async def _take_new_labels(self, newest_ms: int | None) -> None:
-        """Take in the labels that are durable now, each stretch as a turn of its own."""
+    async def _take_new_labels(
+        self, newest_ms: int | None, *, until: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Take in the labels that are durable now, each stretch as a turn of its own; events wait for all of them."""
         limit_ms = None if newest_ms is None else newest_ms + self._judge.config.lateness_ms
         async for intake in self._learning.new(limit_ms=limit_ms):
             self._log_position = await self._learning.record(intake, self._judge, self._claim) + 1
             fault_point("labels.recorded")
             self._take_in(intake)
+            if until():
+                return
 
     def _take_in(self, intake: Intake) -> None:
         before = self._core.labels_dropped
@@ -349,7 +354,9 @@ class JudgeSeat:
         async def look() -> None:
             await self.outputs.publish(await self._changed_blocks())
             if self._judge.turn > self.outputs.checkpointed:
-                taken.append(await asyncio.to_thread(self._snapshot))
+                # Judged features go to files here, before the checkpoint that names them.
+                snapshot = partial(asyncio.to_thread, self._snapshot)
+                taken.append(await patiently("the state folder", snapshot))
 
         looked_s = time.monotonic()
         whole = await self.order.at_rest(look)

@@ -68,6 +68,11 @@ class TurnOrder:
         """Turns still to be taken again."""
         return len(self._recorded)
 
+    @property
+    def closing(self) -> bool:
+        """Whether no turn begins any more."""
+        return self._closed
+
     async def run(self, topic: int, batch: Batch, take: Callable[[Piece], Awaitable[None]]) -> None:
         """Call ``take`` for every turn that this batch completes, one turn of the partition at a time.
 
