@@ -61,9 +61,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One judged event: as which number it was judged, and its numbers."""
+    """One judged event: as which number it was judged, when it was, and its numbers."""
 
     order: int
+    ts_ms: int
     x: NDArray[np.float64]
 
 
@@ -137,7 +138,7 @@ class JudgedFeatures:
                 for row in range(first[i], last[i]):
                     if labels.user[i] in (0, segment.user[row]):
                         x = fitted(np.array(segment.x[row : row + 1]), segment.inputs, self._inputs)[0]
-                        found[i] = Found(int(segment.order[row]), x)
+                        found[i] = Found(int(segment.order[row]), int(segment.ts_ms[row]), x)
         return found
 
     def seal(self) -> Segment | None:

@@ -5,7 +5,8 @@ features as they were when judged, and the label. With one judge partition the l
 the row whose time has come, in mid-batch too. With more, the order of learning is that of the lessons' log, which
 all judges read, so :attr:`Supervised.lessons` go there and come back by :meth:`Supervised.learn`.
 
-A label for an event that nobody judged in time, or that was late, teaches nothing; neither does one for a user alone.
+A label for an event that nobody judged in time, or that was late, teaches nothing; neither does one for a user alone,
+nor one dated before its event, whichever of the two comes first.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ class Supervised:
             if not event:
                 continue
             if (known := found[i]) is not None:
-                self._fix(event, ts_ms, label, order=known.order, x=known.x)
+                if ts_ms >= known.ts_ms:
+                    self._fix(event, ts_ms, label, order=known.order, x=known.x)
             elif ts_ms >= watermark_ms:
                 self._waiting.setdefault(event, []).append((user, ts_ms, label))
                 self._waiting_count += 1
@@ -190,7 +192,7 @@ class Supervised:
                 self._learn(x, label)
 
     def _match(self, event: int, user: int, time_ms: int, *, order: int, x: NDArray[np.float64]) -> None:
-        """An event is judged that labels waited for; one dated before the event is not its own, wherever it waits."""
+        """An event is judged that labels waited for."""
         mine, others = list[tuple[int, int, int]](), list[tuple[int, int, int]]()
         for waiting in self._waiting.pop(event):
             (mine if waiting[0] in (0, user) and waiting[1] >= time_ms else others).append(waiting)

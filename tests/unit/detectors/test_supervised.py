@@ -49,6 +49,21 @@ def _lessons(models: Supervised, *, rounds: int) -> list[tuple[int, list[float]]
     return found
 
 
+@pytest.mark.parametrize("label_first", [True, False])
+@pytest.mark.parametrize(("ts_ms", "lessons"), [(9, 0), (10, 1)])
+def test_a_label_dated_before_its_event_teaches_nothing(label_first: bool, ts_ms: int, lessons: int) -> None:
+    models, label = _supervised(), labels_of([(7, 0, ts_ms, 1)])
+    one, none = np.ones(1, np.uint64), np.zeros(1, np.uint8)
+    event = JudgedRows(7 * one, one, np.array([10]), none, np.zeros((1, len(models.inputs))))
+    if label_first:
+        models.take_labels(label, 0)
+    models.judge(event)
+    if not label_first:
+        models.take_labels(label, 0)
+    models.judge(event._replace(event=8 * one))
+    assert len(models.lessons) == lessons
+
+
 def _waiting(models: Supervised) -> int:
     return len(models.snapshot()["waiting/event"])
 
