@@ -81,7 +81,8 @@ class _Watch:
 
     def state(self) -> Block:
         decided = _Decided(self.judged_ms, list(self.series.items()), self.untold)
-        return Block(self.state_key, STATE_SOURCE, 0, _encoder.encode(decided))
+        # Of two of these the one that has judged further is newer, whoever wrote it last.
+        return Block(self.state_key, STATE_SOURCE, self.judged_ms or 0, _encoder.encode(decided))
 
     def reached_ms(self, sources: int) -> int | None:
         """Up to where windows are closed by what the sources say; None while one of them has said nothing."""

@@ -69,7 +69,12 @@ class Channel:
             allow_plain=self.settings.allow_plain,
             messages=tuple(_message(alert, self.settings.language) for alert in alerts),
         )
-        replies = [_replies.decode(line) for line in (await _answers(msgspec.json.encode(job))).splitlines()]
+        try:
+            lines = (await _answers(msgspec.json.encode(job))).splitlines()
+            replies = [_replies.decode(line) for line in lines[: len(alerts)]]
+        except (OSError, ValueError) as error:
+            # No process can be started, or it says what is no reply. DecodeError is a ValueError.
+            replies = [Reply(sent=False, again=True, reason=type(error).__name__)] * len(alerts)
         return [*replies, *[_SILENT] * (len(alerts) - len(replies))]
 
 
@@ -77,7 +82,7 @@ async def _answers(job: bytes) -> bytes:
     """Run the process; what it had answered when it ended or its time was up."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "sinks.alert_sender"),
+        *("-m", "sinks.alert_sender", str(os.getpid())),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         # A library may log the URL.

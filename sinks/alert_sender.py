@@ -1,4 +1,4 @@
-"""A process that tells one channel and ends: ``python -m sinks.alert_sender``, a job in, a line out for each message.
+"""A process that tells one channel and ends: ``python -m sinks.alert_sender PARENT``, a job in, a line out a message.
 
 What it reads names a place on the network, so it goes there under rules that hold for the whole process, whatever
 library does the talking: each host is resolved once and pinned, private and local addresses are refused unless
@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import http.client
 import ipaddress
+import os
 import socket
 import ssl
 import sys
@@ -22,6 +23,8 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
+
+from sinks.parentage import die_with_parent
 
 CONNECT_S = 10.0
 _WEBHOOK = ("https", "http")
@@ -192,7 +195,10 @@ def _tried(send: Send, message: Message) -> Reply:
 
 
 def main() -> None:
-    """Do one job."""
+    """Do one job, as long as the parent lives."""
+    die_with_parent(int(sys.argv[1]))
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     pin_addresses(allow_private=job.allow_private)
     try:
@@ -201,8 +207,8 @@ def main() -> None:
         way = Reply(sent=False, reason="the URL is none")
     for message in job.messages:
         reply = way if isinstance(way, Reply) else _tried(way, message)
-        sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")
-        sys.stdout.buffer.flush()
+        answers.write(msgspec.json.encode(reply) + b"\n")
+        answers.flush()
 
 
 if __name__ == "__main__":

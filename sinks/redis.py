@@ -122,9 +122,13 @@ class RedisSink:
     async def take_over(self, *, epoch: int, turn: int = 0) -> int:
         """Become the owner; must come before the first write. Returns the position: turns below it are in.
 
-        Parameters ---------- epoch Larger than that of every earlier owner. turn From here on turns will be
-        written. If Redis stands before it, what lies between can not be made again: its users keep an older
-        verdict, or none, until they are judged again.
+        Parameters
+        ----------
+        epoch
+            Larger than that of every earlier owner.
+        turn
+            From here on turns will be written. If Redis stands before it, what lies between can not be made again:
+            its users keep an older verdict, or none, until they are judged again.
 
         Raises
         ------

@@ -167,11 +167,21 @@ local function metric_write(keys, args)
   return {'written', position}
 end
 
+-- Drops a key of ours that somebody made into something else.
+local function drop_foreign(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found ~= 'none' and found ~= kind then
+    redis.call('DEL', key)
+  end
+end
+
 -- keys: the stream; args: key that remembers whom it told, how many to keep in the stream, how many to remember,
 -- packed alerts: a key, and fields and values in turn. Adds each alert once; answers how many it added.
 local function alert_write(keys, args)
   local told, keep, remember = args[1], whole(args[2]), whole(args[3])
   local alerts = columns_of(args[4], 2)
+  drop_foreign(keys[1], 'stream')
+  drop_foreign(told, 'zset')
   local newest = redis.call('ZREVRANGE', told, 0, 0, 'WITHSCORES')
   local number, added = tonumber(newest[2] or 0), 0
   for i = 1, #alerts[1] do

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from schemas.errors import StateError
+from sinks.parentage import die_with_parent
 from streams.kernel_cache import use_kernel_cache
-from streams.parentage import die_with_parent
 
 if TYPE_CHECKING:
     from schemas.config import Config

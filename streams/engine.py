@@ -50,7 +50,7 @@ LABEL_INTERVAL_S = 1.0
 CHECKPOINT_INTERVAL_S = 15.0
 CHECKPOINT_SHARE = 0.1
 """At most this share of the time goes into checkpoints, so a large state is written less often."""
-CLOSE_TIMEOUT_S = 20.0
+CLOSE_TIMEOUT_S = 12.0
 CLOSE_TAILS_S = 2.0
 REVOKE_TIMEOUT_S = 4.0
 MAX_RECORDS = 100_000

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -126,22 +128,21 @@ async def reach_redis(settings: Settings) -> None:
         It did not answer within ``settings.wait_s``.
     """
     client, place = redis_client(settings), redacted(settings.redis)
-    waited_s = 0.0
+    began_s = time.monotonic()
     try:
-        for attempt in range(1_000_000_000):
+        for pause_s in itertools.chain(_RETRY_S, itertools.repeat(_RETRY_S[-1])):
             try:
                 await client.ping()
                 return
             except (RedisError, OSError) as error:
                 if reason := _why_redis_refused(error):
                     raise RefusedError(f"Redis at {place} {reason}") from error
-                pause_s = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
+                waited_s = time.monotonic() - began_s
                 if settings.wait_s is not None and waited_s + pause_s > settings.wait_s:
                     within = f"within {settings.wait_s:g} seconds" if settings.wait_s else "at once"
                     raise UnreachableError(f"Redis at {place} did not answer {within}") from error
                 log.warning("Redis at %s does not answer yet, trying again", place)
                 await asyncio.sleep(pause_s)
-                waited_s += pause_s
     finally:
         await client.aclose()
 
@@ -178,6 +179,12 @@ def why_refused(error: BaseException) -> str | None:
 
 
 def redacted(url: str) -> str:
-    """A URL without user and password."""
+    """A URL without user and password, and without its options, which may hold them, too.
+
+    Examples
+    --------
+    >>> redacted("rediss://me:hidden@redis:6380/0?password=hidden")
+    'rediss://redis:6380/0'
+    """
     scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import msgspec
 import pyarrow as pa
+from aiokafka.errors import KafkaError
 
 from detectors.incident_alerts import IncidentAlerts
 from metrics.kpi import KpiAlerts
@@ -47,7 +49,7 @@ from streams.transport import TP, Batch, BatchApp, batch_agent, consumer_of, mak
 log = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_S = 1.0
-FINISH_S = 30.0
+FINISH_S = 15.0
 """After the signal to stop, for what is still to be shown."""
 SETTLE_S = 1.5
 LEAVE_S = 4.0
@@ -61,6 +63,10 @@ _NO_BLOCKS = b"\x90"
 _blocks_decoder = msgspec.msgpack.Decoder(list[Block])
 _block_decoder = msgspec.msgpack.Decoder(Block)
 _encoder = msgspec.msgpack.Encoder()
+
+
+def _turn_of(packed: bytes) -> int:
+    return _block_decoder.decode(packed).turn
 
 
 @dataclass(frozen=True)
@@ -146,10 +152,11 @@ class RollupApp:
         )
         self._delivering: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
+        self._finishing = asyncio.Event()
         self._unsent: list[asyncio.Future[Any]] = []
         self.app = self._make_app()
         self._outbox = AlertOutbox(self.app, settings, partitions=partitions)
-        self._table = BlockTable(self.app, name=_TABLE, partitions=partitions)
+        self._table = BlockTable(self.app, name=_TABLE, partitions=partitions, turn_of=_turn_of)
         self.app.tables.add(self._table)
 
     async def take_config(self, config: Config) -> None:
@@ -158,7 +165,7 @@ class RollupApp:
             self._config = config
             for partition, owned in self._owned.items():
                 owned.incidents, owned.kpis = self._new_alerts()
-                for block in self._kept(partition):
+                for block in self._kept(partition, self._table.values()):
                     if block.key.metric == INCIDENTS or block.key.metric in KPI_METRICS:
                         owned.take_up(block)
 
@@ -180,7 +187,13 @@ class RollupApp:
         """Merge blocks, and keep the newest of each source in the table."""
         async for batch in batches:
             async with self._lock:
-                owned = self._owned.get(batch.partition) or self._take_over(batch)
+                owned = self._owned.get(batch.partition)
+                if owned is None or owned.position != batch.start:
+                    owned = await self._take_over(batch)
+                # While we waited the partition may have left: the changelog is another's then.
+                if not consumer_of(self.app).is_current(batch.generation):
+                    continue
+                self._owned[batch.partition] = owned
                 self._put(owned, batch)
                 owned.position = batch.next
             if self._flushing is None:
@@ -192,20 +205,25 @@ class RollupApp:
                 if owned.put(block):
                     self._table[_encoder.encode((block.key, block.source))] = _encoder.encode(block)
 
-    def _take_over(self, batch: Batch) -> _Owned:
-        """Begin a partition with what its table has; the memory store may hold other partitions' keys too."""
-        owned = self._owned[batch.partition] = _Owned(Rollup(), *self._new_alerts(), batch.start)
-        for block in self._kept(batch.partition):
-            owned.take_up(block)
+    async def _take_over(self, batch: Batch) -> _Owned:
+        """Begin a partition with what its table has."""
+        if mended := self._table.mend(batch.partition):
+            log.warning("partition %d: %d blocks were set back by a former owner", batch.partition, mended)
+        owned = _Owned(Rollup(), *self._new_alerts(), batch.start)
+
+        def take_up(values: list[bytes]) -> None:
+            for block in self._kept(batch.partition, values):
+                owned.take_up(block)
+
+        await asyncio.to_thread(take_up, list(self._table.values()))
         return owned
 
     def _new_alerts(self) -> tuple[IncidentAlerts, KpiAlerts]:
         return IncidentAlerts(self._config), KpiAlerts(self._config, sources=self._partitions)
 
-    def _kept(self, partition: int) -> Iterator[Block]:
-        """The blocks of one partition in the table."""
-        for value in self._table.values():
-            block = _block_decoder.decode(value)
+    def _kept(self, partition: int, values: Iterable[bytes]) -> Iterator[Block]:
+        """The blocks of one partition among values of the table; the memory store has those of others, too."""
+        for block in map(_block_decoder.decode, values):
             if rollup_partition(block, self._partitions) == partition:
                 yield block
 
@@ -238,16 +256,16 @@ class RollupApp:
     # -- showing -------------------------------------------------------------------------------------------------
 
     async def _flush_loop(self) -> None:
-        while True:
+        while not self._finishing.is_set():
             began = time.monotonic()
             try:
                 await self.flush()
-            except FencedError as error:
-                log.warning("a newer owner shows these numbers: %s", error)
             except Exception as error:  # noqa: BLE001 - whatever it was: numbers that stand still would look like truth
                 stop_process(f"the rollup failed, the process stops: {error}", exit_code=exit_code_of(error))
             took = time.monotonic() - began
-            await asyncio.sleep(max(FLUSH_INTERVAL_S, took * (1 / FLUSH_SHARE - 1)))
+            pause_s = max(FLUSH_INTERVAL_S, took * (1 / FLUSH_SHARE - 1))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._finishing.wait(), pause_s)
 
     async def finish(self) -> None:
         """Merge and show what the judges have published up to now; bounded, for others may go on publishing."""
@@ -259,12 +277,18 @@ class RollupApp:
                 while consumer.generation is None:  # noqa: ASYNC110 - the group tells nobody
                     await asyncio.sleep(_LOOK_AGAIN_S)
                 await self._reach(self._topic, self._position)
-                await self._stop_flushing()
-                await self.flush()
+                await self._last_flush()
                 await self._reach(self._settings.topic("alerts"), self._delivered)
                 await self._tell_channels()
         except TimeoutError:
             log.warning("not everything could be shown within %.0f s; the next owner does", FINISH_S)
+
+    async def _last_flush(self) -> None:
+        """Show the rest. A flush under way ends first: cut short, it would have taken what no other one shows."""
+        self._finishing.set()
+        if self._flushing is not None:
+            await asyncio.wait([self._flushing])
+        await self.flush()
 
     async def _tell_channels(self) -> None:
         """Let the channels have what waits; one that is dead is left to the next owner."""
@@ -296,21 +320,28 @@ class RollupApp:
         for partition, owned in list(self._owned.items()):
             if owned.position == owned.written:
                 continue
-            async with self._lock:
-                position = owned.position
-                await self._tell_incidents(partition, owned.incidents)
-                await asyncio.to_thread(owned.kpis.advance)
-                self._keep_decisions(partition, owned.kpis)
-                self._unsent += self._table.take_unsent()
-                change = await asyncio.to_thread(_change_of, owned.merged)
-            await self._tell(owned.kpis)
-            await self._replace_files(partition, position, change.tables)
-            await self._show_in_redis(partition, owned, position, change)
-            fault_point("rollup.shown")
-            owned.written = position
-            await self._changelog_durable()
-            fault_point("rollup.durable")
-            mark_up_to(consumer_of(self.app), TP(self._topic, partition), position)
+            try:
+                await self._flush_partition(partition, owned)
+            except FencedError as error:
+                log.warning("a newer owner shows these numbers: %s", error)
+                owned.written = -1  # if it is not, all of them must be shown
+
+    async def _flush_partition(self, partition: int, owned: _Owned) -> None:
+        async with self._lock:
+            position = owned.position
+            await self._tell_incidents(partition, owned.incidents)
+            await asyncio.to_thread(owned.kpis.advance)
+            self._keep_decisions(partition, owned.kpis)
+            self._unsent += self._table.take_unsent()
+            change = await asyncio.to_thread(_change_of, owned.merged)
+        await self._tell(owned.kpis)
+        await self._replace_files(partition, position, change.tables)
+        await self._show_in_redis(partition, owned, position, change)
+        fault_point("rollup.shown")
+        owned.written = position
+        await self._changelog_durable()
+        fault_point("rollup.durable")
+        mark_up_to(consumer_of(self.app), TP(self._topic, partition), position)
 
     def _keep_decisions(self, partition: int, kpis: KpiAlerts) -> None:
         """Keep what was decided about windows that have closed, and drop their blocks."""
@@ -370,10 +401,15 @@ class RollupApp:
         await self._leave()
 
     async def _changelog_durable(self) -> None:
-        """Wait until the table's changelog has everything that was merged before the last flush."""
+        """Wait until the table's changelog has everything that was merged before the last flush.
+
+        Raises whatever one of them failed by: what the changelog lacks must be merged again.
+        """
         while self._unsent:
-            await self._unsent[-1]
-            self._unsent = [sent for sent in self._unsent if not sent.done()]
+            waited = list(self._unsent)
+            for sent in waited:
+                await sent
+            self._unsent = self._unsent[len(waited) :]
 
     async def _leave(self) -> None:
         """Give the partitions up; nothing of ours may reach the changelog behind what the next owner writes."""
@@ -382,8 +418,8 @@ class RollupApp:
         try:
             async with asyncio.timeout(LEAVE_S):
                 await self._changelog_durable()
-        except TimeoutError:
-            log.warning("the changelog is not complete after %.0f s; the next owner merges again", LEAVE_S)
+        except (TimeoutError, KafkaError) as error:
+            log.warning("the changelog is not complete (%r); the next owner merges again", error)
         self._unsent = []
         self._owned.clear()
         self._delivery.leave()

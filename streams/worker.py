@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
@@ -32,8 +33,10 @@ from streams.vitals import PULSE_CAP, Vitals
 log = logging.getLogger(__name__)
 
 PARTS = ("engine", "rollup")
-ENGINE_STOP_S = 40.0
-ROLLUP_STOP_S = 45.0
+STOP_S = 28.0
+"""From the signal to the end of both children, whatever is away."""
+ENGINE_STOP_S = 18.0
+"""Of that for the engine; the rest is the rollup's."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -129,7 +132,7 @@ async def _run_children(told: bytes, vitals: Vitals, stop: asyncio.Event, watch:
     if not stop.is_set():
         which = "engine" if ended[0].done() else "rollup"
         log.error("the %s ended by itself, the worker stops", which)
-    codes = [await _stop(engine, ENGINE_STOP_S), await _stop(rollup, ROLLUP_STOP_S)]
+    codes = await _stop_in_order(engine, rollup)
     for task in (asked, telling, *heard):
         task.cancel()
     return next((code for code in codes if code), 0) if stop.is_set() else max(3, *codes)
@@ -166,6 +169,15 @@ async def _start(part: str, told: bytes) -> asyncio.subprocess.Process:
     return child
 
 
+async def _stop_in_order(
+    engine: asyncio.subprocess.Process, rollup: asyncio.subprocess.Process
+) -> tuple[int, int]:
+    """The engine first: the rollup shows what it hands on."""
+    began_s = time.monotonic()
+    engine_code = await _stop(engine, ENGINE_STOP_S)
+    return engine_code, await _stop(rollup, STOP_S - (time.monotonic() - began_s))
+
+
 async def _stop(child: asyncio.subprocess.Process, patience_s: float) -> int:
     if child.returncode is None:
         child.terminate()
@@ -175,7 +187,7 @@ async def _stop(child: asyncio.subprocess.Process, patience_s: float) -> int:
             # Python itself was still starting: nothing was held.
             return 0 if code == -signal.SIGTERM else code
     except TimeoutError:
-        log.error(
+        log.warning(
             "process %d did not stop within %.0f s and is killed; nothing is lost by that",
             child.pid,
             patience_s,

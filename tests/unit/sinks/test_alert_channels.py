@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import sinks.alert_channels
 from schemas.alerts import Alert
 from schemas.config import AlertChannel, Alerts
 from schemas.errors import ConfigError
@@ -96,6 +97,18 @@ def test_a_dead_or_broken_url_is_an_answer_that_does_not_name_it(url: str) -> No
     assert not reply.sent
     assert reply.reason
     assert "hidden" not in reply.reason
+
+
+def test_what_is_no_answer_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def chatter(job: bytes) -> bytes:
+        return b"a library said hello\n" + job
+
+    async def no_process(job: bytes) -> bytes:
+        raise BlockingIOError(len(job), "no process to be had")
+
+    for broken, reason in ((chatter, "DecodeError"), (no_process, "BlockingIOError")):
+        monkeypatch.setattr(sinks.alert_channels, "_answers", broken)
+        assert send(URL, made_alert(1), made_alert(2)) == [Reply(sent=False, again=True, reason=reason)] * 2
 
 
 @pytest.mark.parametrize(
