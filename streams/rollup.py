@@ -10,14 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 from aiokafka.errors import KafkaError
 
 from detectors.incident_alerts import IncidentAlerts
@@ -26,15 +23,12 @@ from metrics.rollup import Rollup
 from schemas.config import Config
 from schemas.errors import FencedError
 from schemas.incidents import INCIDENTS
-from schemas.metric_tables import METRIC_SCHEMAS
-from schemas.partials import DAU, FUNNEL, KPI_METRICS, Block
+from schemas.partials import KPI_METRICS, Block
 from sinks.alert_channels import read_channels
 from sinks.alert_stream import AlertStream
 from sinks.faults import fault_point
 from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
-from sinks.patience import patiently
-from sinks.redis_functions import ForgottenError
 from streams.alert_delivery import AlertDelivery
 from streams.alert_outbox import AlertOutbox
 from streams.block_table import BlockTable
@@ -44,6 +38,7 @@ from streams.outputs import rollup_partition
 from streams.pulse import Watchdog, measure
 from streams.security import kafka_brokers, redis_client
 from streams.settings import Settings
+from streams.shown_metrics import Owned, ShownMetrics, change_of
 from streams.transport import TP, Batch, BatchApp, batch_agent, consumer_of, make_app, mark_up_to
 
 log = logging.getLogger(__name__)
@@ -58,7 +53,6 @@ FLUSH_SHARE = 0.2
 """Files are replaced whole; at most this share of the time goes into it, so large tables are replaced less often."""
 
 _TABLE = "blocks"
-_IN_REDIS = (FUNNEL, DAU)
 _NO_BLOCKS = b"\x90"
 _blocks_decoder = msgspec.msgpack.Decoder(list[Block])
 _block_decoder = msgspec.msgpack.Decoder(Block)
@@ -69,55 +63,9 @@ def _turn_of(packed: bytes) -> int:
     return _block_decoder.decode(packed).turn
 
 
-@dataclass(frozen=True)
-class _Change:
-    """What is to be shown: whole tables that changed, and of those in Redis the rows that changed or went."""
-
-    tables: Mapping[str, Any]
-    shown: Mapping[str, Any]
-    gone: Mapping[str, Any]
-
-
-def _change_of(merged: Rollup) -> _Change:
-    keys = merged.changed_keys()
-    by_metric = {name: [key for key in keys if key.metric == name] for name in METRIC_SCHEMAS}
-    shown = {name: by_metric[name] for name in _IN_REDIS if by_metric[name]}
-    return _Change(
-        tables={name: merged.table(name) for name, changed in by_metric.items() if changed},
-        shown={name: pa.concat_tables([merged.merged(key) for key in keys]) for name, keys in shown.items()},
-        gone={name: pa.concat_tables([merged.gone(key) for key in keys]) for name, keys in shown.items()},
-    )
-
-
 def changelog_name(group: str) -> str:
     """The table's changelog topic as Faust names it; it must exist, compacted, before the app starts."""
     return f"{group}-{_TABLE}-changelog"
-
-
-@dataclass
-class _Owned:
-    """What this process knows of one rollup partition."""
-
-    merged: Rollup
-    incidents: IncidentAlerts
-    kpis: KpiAlerts
-    position: int
-    """Offset of the partials up to which ``merged`` counts."""
-    written: int = -1
-    """Position at which every sink stands."""
-
-    def put(self, block: Block) -> bool:
-        """Take a block where it belongs; False when it need not be kept."""
-        if block.key.metric == INCIDENTS:
-            return self.incidents.put(block)
-        return self.kpis.put(block) if block.key.metric in KPI_METRICS else self.merged.put(block)
-
-    def take_up(self, block: Block) -> None:
-        """Take a block that was kept."""
-        if block.key.metric in KPI_METRICS:
-            self.kpis.take_up(block)
-        else:
-            self.put(block)
 
 
 class RollupApp:
@@ -136,12 +84,14 @@ class RollupApp:
     def __init__(self, settings: Settings, config: Config, *, partitions: int, key_fingerprint: str) -> None:
         self._settings, self._config, self._partitions = settings, config, partitions
         self._topic = settings.topic("partials")
-        self._owned: dict[int, _Owned] = {}
+        self._owned: dict[int, Owned] = {}
         self._lock = asyncio.Lock()
         self._meters, self._watchdog = Meters(), Watchdog()
-        self._files = MetricFiles(settings.out_folder)
         redis = redis_client(settings)
-        self._redis = MetricRedis(redis, key_fingerprint=key_fingerprint, namespace=settings.namespace)
+        self._shown = ShownMetrics(
+            MetricFiles(settings.out_folder),
+            MetricRedis(redis, key_fingerprint=key_fingerprint, namespace=settings.namespace),
+        )
         self._delivery = AlertDelivery(
             settings,
             AlertStream(redis, namespace=settings.namespace),
@@ -199,17 +149,17 @@ class RollupApp:
             if self._flushing is None:
                 self._flushing = asyncio.create_task(self._flush_loop())
 
-    def _put(self, owned: _Owned, batch: Batch) -> None:
+    def _put(self, owned: Owned, batch: Batch) -> None:
         for record in batch.records:
             for block in _blocks_decoder.decode(record.value or _NO_BLOCKS):
                 if owned.put(block):
                     self._table[_encoder.encode((block.key, block.source))] = _encoder.encode(block)
 
-    async def _take_over(self, batch: Batch) -> _Owned:
+    async def _take_over(self, batch: Batch) -> Owned:
         """Begin a partition with what its table has."""
         if mended := self._table.mend(batch.partition):
             log.warning("partition %d: %d blocks were set back by a former owner", batch.partition, mended)
-        owned = _Owned(Rollup(), *self._new_alerts(), batch.start)
+        owned = Owned(Rollup(), *self._new_alerts(), batch.start)
 
         def take_up(values: list[bytes]) -> None:
             for block in self._kept(batch.partition, values):
@@ -326,17 +276,16 @@ class RollupApp:
                 log.warning("a newer owner shows these numbers: %s", error)
                 owned.written = -1  # if it is not, all of them must be shown
 
-    async def _flush_partition(self, partition: int, owned: _Owned) -> None:
+    async def _flush_partition(self, partition: int, owned: Owned) -> None:
         async with self._lock:
             position = owned.position
             await self._tell_incidents(partition, owned.incidents)
             await asyncio.to_thread(owned.kpis.advance)
             self._keep_decisions(partition, owned.kpis)
             self._unsent += self._table.take_unsent()
-            change = await asyncio.to_thread(_change_of, owned.merged)
+            change = await asyncio.to_thread(change_of, owned.merged, whole=owned.written < 0)
         await self._tell(owned.kpis)
-        await self._replace_files(partition, position, change.tables)
-        await self._show_in_redis(partition, owned, position, change)
+        await self._shown.show(partition, owned, position, change)
         fault_point("rollup.shown")
         owned.written = position
         await self._changelog_durable()
@@ -369,29 +318,6 @@ class RollupApp:
             self._table.put_in(partition, _encoder.encode((note.key, note.source)), _encoder.encode(note))
         for place in incidents.forget():
             self._table.drop_in(partition, _encoder.encode(place))
-
-    async def _replace_files(self, partition: int, position: int, tables: Mapping[str, Any]) -> None:
-        for name, table in tables.items():
-            replace = partial(self._files.replace, name, partition, position, table)
-            await patiently("the metric tables", partial(asyncio.to_thread, replace))
-
-    async def _show_in_redis(self, partition: int, owned: _Owned, position: int, change: _Change) -> None:
-        shown, gone = change.shown, change.gone
-        if owned.written < 0:
-            shown, gone = await self._take_over_redis(partition, owned, position), {}
-        while True:
-            write = partial(self._redis.write, partition, position, shown, gone=gone)
-            try:
-                await patiently("Redis", write)
-                return
-            except ForgottenError as error:
-                log.error("%s; all numbers are shown anew", error)
-                shown, gone = await self._take_over_redis(partition, owned, position), {}
-
-    async def _take_over_redis(self, partition: int, owned: _Owned, position: int) -> dict[str, Any]:
-        """Become the one who shows a partition's numbers; returns all that must be shown."""
-        await patiently("Redis", partial(self._redis.take_over, partition, epoch=position))
-        return {name: owned.merged.table(name) for name in _IN_REDIS}
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         self._meters.count("rebalances_total")

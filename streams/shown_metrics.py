@@ -1,0 +1,124 @@
+"""One rollup partition: what its owner knows, and how that is shown in Redis and in the metric tables."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from detectors.incident_alerts import IncidentAlerts
+from metrics.kpi import KpiAlerts
+from metrics.rollup import Rollup
+from schemas.incidents import INCIDENTS
+from schemas.metric_tables import METRIC_SCHEMAS
+from schemas.partials import DAU, FUNNEL, KPI_METRICS, Block
+from sinks.metric_files import MetricFiles
+from sinks.metric_redis import MetricRedis
+from sinks.patience import patiently
+from sinks.redis_functions import ForgottenError
+
+log = logging.getLogger(__name__)
+
+_IN_REDIS = (FUNNEL, DAU)
+
+
+@dataclass
+class Owned:
+    """What this process knows of one rollup partition."""
+
+    merged: Rollup
+    incidents: IncidentAlerts
+    kpis: KpiAlerts
+    position: int
+    """Offset of the partials up to which ``merged`` counts."""
+    written: int = -1
+    """Position at which every sink stands."""
+
+    def put(self, block: Block) -> bool:
+        """Take a block where it belongs; False when it need not be kept."""
+        if block.key.metric == INCIDENTS:
+            return self.incidents.put(block)
+        return self.kpis.put(block) if block.key.metric in KPI_METRICS else self.merged.put(block)
+
+    def take_up(self, block: Block) -> None:
+        """Take a block that was kept."""
+        if block.key.metric in KPI_METRICS:
+            self.kpis.take_up(block)
+        else:
+            self.put(block)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to be shown: whole tables that changed, and of those in Redis the rows that changed or went."""
+
+    tables: Mapping[str, Any]
+    shown: Mapping[str, Any]
+    gone: Mapping[str, Any]
+
+
+def change_of(merged: Rollup, *, whole: bool) -> Change:
+    """What changed since the last call, or (``whole``) all tables; who takes it must show it."""
+    keys = merged.changed_keys()
+    by_metric = {name: [key for key in keys if key.metric == name] for name in METRIC_SCHEMAS}
+    shown = {name: by_metric[name] for name in _IN_REDIS if by_metric[name]}
+    tables = {name: merged.table(name) for name, changed in by_metric.items() if changed or whole}
+    return Change(
+        tables={name: table for name, table in tables.items() if by_metric[name] or len(table)},
+        shown={name: pa.concat_tables([merged.merged(key) for key in keys]) for name, keys in shown.items()},
+        gone={name: pa.concat_tables([merged.gone(key) for key in keys]) for name, keys in shown.items()},
+    )
+
+
+class ShownMetrics:
+    """Where the numbers of all owned partitions are shown.
+
+    Delivery: the newest numbers, again and again; an older one never replaces a newer one.
+
+    Parameters
+    ----------
+    files, redis
+        The metric tables, and Redis.
+    """
+
+    def __init__(self, files: MetricFiles, redis: MetricRedis) -> None:
+        self._files, self._redis = files, redis
+
+    async def show(self, partition: int, owned: Owned, position: int, change: Change) -> None:
+        """Show what changed; returns when both have it, however long that takes. Redis has it first: it is faster.
+
+        Raises
+        ------
+        FencedError
+            A later owner was here.
+        """
+        await self._show_in_redis(partition, owned, position, change)
+        await self._replace_files(partition, position, change.tables)
+
+    async def _replace_files(self, partition: int, position: int, tables: Mapping[str, Any]) -> None:
+        for name, table in tables.items():
+            replace = partial(self._files.replace, name, partition, position, table)
+            await patiently("the metric tables", partial(asyncio.to_thread, replace))
+
+    async def _show_in_redis(self, partition: int, owned: Owned, position: int, change: Change) -> None:
+        shown, gone = change.shown, change.gone
+        if owned.written < 0:
+            shown, gone = await self._take_over_redis(partition, owned, position), {}
+        while True:
+            write = partial(self._redis.write, partition, position, shown, gone=gone)
+            try:
+                await patiently("Redis", write)
+                return
+            except ForgottenError as error:
+                log.error("%s; all numbers are shown anew", error)
+                shown, gone = await self._take_over_redis(partition, owned, position), {}
+
+    async def _take_over_redis(self, partition: int, owned: Owned, position: int) -> dict[str, Any]:
+        """Become the one who shows a partition's numbers; returns all that must be shown."""
+        await patiently("Redis", partial(self._redis.take_over, partition, epoch=position))
+        return {name: owned.merged.table(name) for name in _IN_REDIS}
