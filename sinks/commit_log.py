@@ -226,6 +226,8 @@ class Accounts:
     sources: Account
     turns: dict[int, int]
     """Next turn by judge partition."""
+    moving: tuple[tuple[Path, Path], ...]
+    """Files of the newest commits, perhaps not renamed yet: where each will stand, and where it waits till then."""
     problems: tuple[str, ...]
 
 
@@ -241,6 +243,7 @@ def read_accounts(root: Path) -> Accounts:
     """
     found: list[SourceAccount] = []
     turns: dict[int, int] = {}
+    moving: list[tuple[Path, Path]] = []
     problems: list[str] = []
     for folder in sorted((root / LOG_FOLDER).glob("p*")):
         partition = int(folder.name.removeprefix("p"))
@@ -254,10 +257,18 @@ def read_accounts(root: Path) -> Accounts:
             f"judge partition {partition}: the commits before turn {first} are missing" for first in lost
         ]
         turns[partition] = entries[-1].next if entries else 0
+        for last in entries[-1:]:  # those before it are renamed, else it would not be there
+            staged = root / STAGING_FOLDER / folder.name / last.staged
+            moving += [(root / file.path, staged_file(staged, i)) for i, file in enumerate(last.files)]
         found += account
     sources = merged(found)
     problems += [problem for source in sources for problem in source.problems()]
-    return Accounts(sources, turns, tuple(problems))
+    return Accounts(sources, turns, tuple(moving), tuple(problems))
+
+
+def staged_file(folder: Path, number: int) -> Path:
+    """Where file number ``number`` of a commit waits until it is renamed."""
+    return folder / f"{number}.staged"
 
 
 def _chain(log: CommitLog) -> tuple[Sequence[Entry], list[int]]:

@@ -32,6 +32,7 @@ from sinks.commit_log import (
     chain_name,
     claim_key,
     merged,
+    staged_file,
 )
 from sinks.durable_files import make_folder, sync
 from sinks.faults import fault_point
@@ -163,7 +164,7 @@ class StagedCommits:
         """Write the rows of a commit, durably, names included."""
 
         def stage(number: int) -> None:
-            path = _staged(folder, number)
+            path = staged_file(folder, number)
             _write_parquet(tables[number].table, path)
             fault_point("parquet.staging")
             sync(path)
@@ -183,7 +184,7 @@ class StagedCommits:
             for folder in folders:
                 make_folder(folder)
             for number, target in enumerate(targets):
-                _rename_once(_staged(staged, number), target)
+                _rename_once(staged_file(staged, number), target)
                 fault_point("parquet.renaming")
             _each(sync, folders)
             fault_point("parquet.renamed")
@@ -196,10 +197,6 @@ class StagedCommits:
             first = folder.name[:20]
             if first.isdecimal() and int(first) < self.position:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _staged(folder: Path, number: int) -> Path:
-    return folder / f"{number}.staged"
 
 
 def _write_parquet(table: Table, path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -24,6 +25,10 @@ from streams.settings import Settings
 from streams.topics import open_topics
 
 _POLL_MS = 1_000
+_ATTEMPTS = 3
+
+Moving: TypeAlias = Sequence[tuple[Path, Path]]
+"""Of files that may wait to be renamed: where they will stand, where they wait."""
 
 
 class SourceReport(msgspec.Struct, frozen=True):
@@ -92,7 +97,7 @@ def reconcile(settings: Settings) -> Report:
             if account is None:
                 reports.append(_nothing_yet(role, tp.partition, begins[role][tp], end))
                 continue
-            report, found = _compare(settings, account, begins[role][tp], end)
+            report, found = _compare(settings, account, accounts.moving, begins[role][tp], end)
             reports.append(report)
             problems += found
     return Report(tuple(reports), tuple(problems))
@@ -103,14 +108,14 @@ def _nothing_yet(role: str, partition: int, begin: int, end: int) -> SourceRepor
 
 
 def _compare(
-    settings: Settings, account: SourceAccount, begin: int, end: int
+    settings: Settings, account: SourceAccount, moving: Moving, begin: int, end: int
 ) -> tuple[SourceReport, list[str]]:
     place = f"{account.topic}-{account.partition}"
     first, next_ = account.ranges[0][0], account.ranges[-1][1]
     problems: list[str] = []
     counts = {}
     for table in ("verdicts", "late"):
-        offsets = _row_offsets(settings.out_folder, table, account, next_)
+        offsets = _row_offsets(settings.out_folder, table, account, next_, moving)
         counts[table] = len(offsets)
         twice = len(offsets) - len(np.unique(offsets))
         if twice:
@@ -142,20 +147,37 @@ def _compare(
     return report, problems
 
 
-def _row_offsets(root: Path, table: str, account: SourceAccount, next_: int) -> NDArray[np.int64]:
+def _row_offsets(
+    root: Path, table: str, account: SourceAccount, next_: int, moving: Moving
+) -> NDArray[np.int64]:
     """Offsets of a source's rows in a table, up to what the accounts cover; files that come meanwhile do not count."""
-    files = [str(path) for path in (root / table).glob("**/*.parquet")]
-    if not files:
-        return np.empty(0, np.int64)
     field = pa_dataset.field
     wanted = (
         (field("topic") == account.topic)
         & (field("partition") == account.partition)
         & (field("offset") < next_)
     )
-    dataset = pa_dataset.dataset(files, format="parquet")
-    column = dataset.to_table(columns=["offset"], filter=wanted)["offset"]
-    return np.asarray(column.to_numpy(), np.int64)
+    for attempt in range(_ATTEMPTS):
+        files = _files_of(root / table, moving)
+        if not files:
+            break
+        try:
+            dataset = pa_dataset.dataset([str(path) for path in files], format="parquet")
+            column = dataset.to_table(columns=["offset"], filter=wanted)["offset"]
+        except FileNotFoundError:  # renamed while we looked
+            if attempt + 1 == _ATTEMPTS:
+                raise
+        else:
+            return np.asarray(column.to_numpy(), np.int64)
+    return np.empty(0, np.int64)
+
+
+def _files_of(folder: Path, moving: Moving) -> list[Path]:
+    """The files of a table, those of the newest commit where they wait if they are not renamed yet."""
+    waiting = [staged for target, staged in moving if target.is_relative_to(folder) and staged.exists()]
+    standing = set(folder.glob("**/*.parquet"))
+    moved = {staged for target, staged in moving if target in standing}
+    return [*sorted(standing), *(staged for staged in waiting if staged not in moved)]
 
 
 def _count_records(settings: Settings, account: SourceAccount, first: int, next_: int, begin: int) -> int:
