@@ -28,6 +28,8 @@ MOST_WAITING = 1 << 20
 """Labels that wait for an event that is not judged yet, some 250 bytes each; of more the oldest are dropped."""
 _FEW_WAITING = 1 << 14
 """So many are not looked through for those that wait in vain."""
+MOST_DUE = 1 << 22
+"""Labels whose event is known and whose time has not come; of more the newcomers are dropped."""
 REMEMBERED = 1 << 16
 """Labels whose repeats are recognised; one that is sent again much later teaches again."""
 
@@ -131,6 +133,9 @@ class Supervised:
         """The event of a label is known: the label waits for its time alone, unless it is a repeat."""
         repeat = (event << 1) | label
         if repeat in self._taken:
+            return
+        if len(self._due) >= MOST_DUE:
+            self.dropped += 1
             return
         self._taken[repeat] = None
         if len(self._taken) > REMEMBERED:

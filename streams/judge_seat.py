@@ -289,7 +289,7 @@ class JudgeSeat:
         verdicts = self._core.turn_of_labels(intake.batch, intake.labels)
         if dropped := self._core.labels_dropped - before:
             self._context.meters.count("labels_dropped_total", str(self.partition), by=dropped)
-            log.warning("judge %d: too many labels wait: the oldest %d are dropped", self.partition, dropped)
+            log.warning("judge %d: too many labels wait: %d are dropped", self.partition, dropped)
         self.desk.done(verdicts.turn)
         self._learning.taken_in(intake)
         self.outputs.put(verdicts)

@@ -60,7 +60,7 @@ METRICS: Mapping[str, Metric] = {
         "Values of dimensions, by window, that KPI alerts had no place for since the partitions were taken.",
     ),
     "labels_dropped_total": Metric(
-        "counter", ("partition",), "Labels dropped because more than 2^20 wait for their events or verdicts."
+        "counter", ("partition",), "Labels dropped because too many wait for their events, or for their time."
     ),
     "config_refused": Metric(
         "gauge", (), "1 while the config in the folder is refused and an older one runs on."

@@ -85,3 +85,15 @@ def test_beyond_the_bound_the_oldest_labels_go_and_are_counted(monkeypatch: pyte
     models.take_labels(labels_of([(event, 0, 100 - event, 1) for event in range(1, 10)]), 0)
     assert models.dropped == 3
     assert sorted(models.snapshot()["waiting/event"]) == [1, 2, 3, 4, 5, 6]
+
+
+def test_labels_whose_time_never_comes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_DUE", 3)
+    models, one = _supervised(), np.ones(1, np.uint64)
+    models.judge(
+        JudgedRows(one, one, np.array([10]), np.zeros(1, np.uint8), np.zeros((1, len(models.inputs))))
+    )
+    monkeypatch.setattr(module, "REMEMBERED", 1)
+    models.take_labels(labels_of([(1, 0, 1000, value % 2) for value in range(8)]), 0)
+    assert len(models.snapshot()["due/label"]) == 3
+    assert models.dropped == 3  # the others are repeats of the last that was taken
