@@ -87,6 +87,8 @@ class AlertDelivery:
         self._key_fingerprint = key_fingerprint
         self._notifiers = [Notifier(channel, stream, give_up_s=give_up_s) for channel in channels]
         self._seats: dict[int, _Seat] = {}
+        self._left = 0
+        """How often the partitions were given up."""
         self._ended = asyncio.Event()
 
     # -- the agent -----------------------------------------------------------------------------------------------
@@ -94,6 +96,7 @@ class AlertDelivery:
     async def deliver(self, batches: AsyncIterator[Batch]) -> None:
         """Take the alerts of one partition, batch by batch."""
         async for batch in batches:
+            left = self._left
             seat = self._seats.get(batch.partition) or await self._take_over(batch)
             told = _alerts_of(batch)
             alerts = [alert for _, alert in told]
@@ -101,6 +104,9 @@ class AlertDelivery:
                 await patiently("Redis", partial(self._stream.add, alerts))
                 write = partial(seat.tables.write_alerts, alerts, next_=batch.next)
                 await patiently("the alerts table", partial(asyncio.to_thread, write))
+            if left != self._left:
+                continue  # meanwhile the partition left: its next owner tells the channels
+            self._seats[batch.partition] = seat
             self._queue(seat, told, batch.next)
             seat.position = batch.next
 
@@ -109,8 +115,7 @@ class AlertDelivery:
             self._settings.out_folder, batch.partition, key_fingerprint=self._key_fingerprint
         )
         delivered = await patiently("the alerts table", partial(asyncio.to_thread, tables.open))
-        seat = self._seats[batch.partition] = _Seat(tables, delivered, batch.start)
-        return seat
+        return _Seat(tables, delivered, batch.start)
 
     def _queue(self, seat: _Seat, told: Told, next_: int) -> None:
         wanted = [
@@ -174,6 +179,7 @@ class AlertDelivery:
         for notifier in self._notifiers:
             notifier.clear()
         self._seats.clear()
+        self._left += 1
 
 
 def _alerts_of(batch: Batch) -> Told:
