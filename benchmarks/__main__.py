@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from benchmarks import live, parts, replays
+from benchmarks import distinct, live, parts, replays
 from benchmarks.report import Table, machine
 from streams.config_files import read_config
 
 CONFIG = Path(__file__).with_name("config")
-SUITES = ("parts", "replay", "live")
+SUITES = ("parts", "replay", "live", "distinct")
 
 
 def _progress(line: str) -> None:
@@ -29,6 +29,7 @@ def _progress(line: str) -> None:
     "--slice", "slice_events", default=40_000, show_default=True, help="Events of a repeat of parts."
 )
 @click.option("--workers", default=(1, 2), multiple=True, show_default=True, help="Of live; may come twice.")
+@click.option("--users", default=10_000_000, show_default=True, help="Of distinct.")
 @click.option("--markdown", is_flag=True, help="Tables as docs/BENCHMARKS.md has them.")
 def main(
     *,
@@ -40,13 +41,16 @@ def main(
     repeats: int,
     slice_events: int,
     workers: tuple[int, ...],
+    users: int,
     markdown: bool,
 ) -> None:
-    """Measure woolwatch: parts of the core, replay, and live beside a bare consumer; all of them by default.
+    """Measure woolwatch: parts of the core, replay, live beside a bare consumer; these by default.
+
+    And ``distinct``: memory and counts under millions of users, in one process.
 
     Example: python -m benchmarks live --events 1000000 --rounds 5 --workers 1
     """
-    chosen = suites or SUITES
+    chosen = suites or SUITES[:3]
     tables: list[Table] = []
     about = machine()
     if "parts" in chosen:
@@ -58,6 +62,8 @@ def main(
         tables += replays.measure(CONFIG, events=recorded, rounds=rounds, report=_progress)
     if "live" in chosen:
         tables += live.measure(CONFIG, events=events, rounds=rounds, workers=workers, report=_progress)
+    if "distinct" in chosen:
+        tables += distinct.measure(read_config(CONFIG)[0], users=users, report=_progress)
     click.echo(about)
     for table in tables:
         click.echo()

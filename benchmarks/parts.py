@@ -109,7 +109,7 @@ class _Core:
             Shard(owner, max_keys=config.memory.max_keys, lateness_ms=config.lateness_ms)
             for owner in range(owners)
         ]
-        self._metrics = PartitionMetrics(config, ring, source=0)
+        self._metrics = PartitionMetrics(config, ring, source=0, topics=1)
         self._parquet = ParquetSink(out, 0, key_fingerprint=ring.fingerprint)
         self._parquet.open()
         client: Any = _DeafRedis()

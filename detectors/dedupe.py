@@ -5,6 +5,10 @@ lowest watermark of the topics that have had an event; a dead id is as if it had
 not its place was reclaimed already. So growing, shrinking and purging the table change no outcome. (The
 lowest watermark falls only when a topic has its first event; what is dead then is purged just before, and
 stays dead.)
+
+A bound makes the lateness shorter where it must: once ids were forgotten to make room, whatever is not later than the
+latest of them is late in every topic. So a repeat is a duplicate or late, never a second verdict, and what suffers
+is only what comes out of order by more than the memory holds; it is judged, but counts for nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +37,8 @@ _LEAST_SLOTS = 1 << 10
 class Dedupe:
     """Late and duplicate events of one judge partition, over all its topics.
 
-    Cost: 32 to 64 bytes an id that is alive, about 0.05 us a row.
+    Cost: 32 to 64 bytes an id that is alive (32 at the bound, if it is a power of two or little below), about 0.05 us
+    a row.
 
     Parameters
     ----------
@@ -41,13 +46,14 @@ class Dedupe:
         A topic's watermark is its largest event time minus this.
     max_ids
         Bound of ids held; None: as many as the horizon keeps alive. At the bound the dead go, and if that
-        leaves more than three quarters, the oldest go too, down to three quarters (``dropped`` counts them):
-        a repeat of these is not noticed.
+        leaves more than three quarters, the oldest go too, down to three quarters or fewer where times are
+        equal (``dropped`` counts them).
     """
 
     def __init__(self, lateness_ms: int, *, max_ids: int | None = None) -> None:
         self._lateness_ms, self._max_ids = lateness_ms, max_ids
         self._max_ts_ms: NDArray[np.int64] = np.full(len(TOPICS), NEVER, np.int64)
+        self._forgotten_ms: NDArray[np.int64] = np.full(1, NEVER, np.int64)
         self._held: NDArray[np.int64] = np.zeros(1, np.int64)
         self._ids: NDArray[np.uint64] = np.zeros((_LEAST_SLOTS, 2), np.uint64)
         self.dropped = 0
@@ -61,6 +67,12 @@ class Dedupe:
     def nbytes(self) -> int:
         """Bytes of the table."""
         return self._ids.nbytes
+
+    @property
+    def forgotten_ms(self) -> int | None:
+        """Latest time of an id that was forgotten to make room: what is not later is late. None: none was."""
+        latest = int(self._forgotten_ms[0])
+        return None if latest == NEVER else latest
 
     def max_ts_ms(self, topic: int) -> int | None:
         """Largest event time of a topic's fresh events; None: it had none."""
@@ -81,8 +93,8 @@ class Dedupe:
     ) -> NDArray[np.uint8]:
         """Outcome of each row of a batch, decided row by row.
 
-        A row is late if its time is below its topic's watermark, else a duplicate if its id is alive, else
-        fresh. Only a fresh row moves the watermark and is remembered.
+        A row is late if its time is below its topic's watermark or not above :attr:`forgotten_ms`, else a duplicate
+        if its id is alive, else fresh. Only a fresh row moves the watermark and is remembered.
 
         Parameters
         ----------
@@ -114,6 +126,7 @@ class Dedupe:
                 topic,
                 self._lateness_ms,
                 limit,
+                self._forgotten_ms,
                 self._max_ts_ms,
                 self._held,
                 self._ids,
@@ -131,6 +144,7 @@ class Dedupe:
             "slots": np.array([len(self._ids)], np.int64),
             "max_ts_ms": self._max_ts_ms.copy(),
             "dropped": np.array([self.dropped], np.int64),
+            "forgotten_ms": self._forgotten_ms.copy(),
         }
 
     def restore(self, state: Mapping[str, NDArray[Any] | bytes]) -> None:
@@ -146,6 +160,8 @@ class Dedupe:
             raise StateError(f"a snapshot of event ids of format {number['format']}; expected {FORMAT}")
         self._max_ts_ms = np.array(state["max_ts_ms"], np.int64)
         self.dropped = number["dropped"]
+        # A checkpoint from before there was a bound has none.
+        self._forgotten_ms = np.array(state.get("forgotten_ms", self._forgotten_ms), np.int64)
         pairs = np.array(state["ids"], np.uint64).reshape(-1, 2)
         self._fill(pairs, len(pairs), number["slots"], NEVER)
 
@@ -159,15 +175,18 @@ class Dedupe:
             and alive > (keep := self._max_ids * 3 // 4)
         ):
             pairs = self._ids[(self._ids[:, 0] != 0) & (self._ids[:, 1].view(np.int64) >= alive_since)]
-            oldest_first = np.lexsort((pairs[:, 0], pairs[:, 1].view(np.int64)))
-            self._fill(pairs[oldest_first[alive - keep :]], keep, _LEAST_SLOTS, NEVER)
-            self.dropped += alive - keep
+            ts_ms = pairs[:, 1].view(np.int64)
+            self._forgotten_ms[0] = np.partition(ts_ms, alive - keep - 1)[alive - keep - 1]
+            kept = pairs[ts_ms > self._forgotten_ms[0]]
+            self._fill(kept, len(kept), _LEAST_SLOTS, NEVER)
+            self.dropped += alive - len(kept)
         else:
             self._fill(self._ids, alive, _LEAST_SLOTS, alive_since)
 
     def _fill(self, pairs: NDArray[np.uint64], alive: int, slots: int, alive_since: int) -> None:
         """Make a table of at least this many slots for those pairs that are alive."""
-        while slots < 4 * alive:
+        most = _NO_BOUND if self._max_ids is None else 2 * self._max_ids
+        while slots < 4 * alive and (slots < most or slots < 2 * alive):
             slots *= 2
         self._ids = np.zeros((slots, 2), np.uint64)
         self._held[0] = alive
@@ -183,6 +202,7 @@ def _screen(
     topic: int,
     lateness_ms: int,
     limit: int,
+    forgotten_ms: NDArray[np.int64],
     max_ts_ms: NDArray[np.int64],
     held: NDArray[np.int64],
     ids: NDArray[np.uint64],
@@ -196,7 +216,8 @@ def _screen(
         if not eligible[i]:
             outcome[i] = SKIPPED
             continue
-        if max_ts_ms[topic] != NEVER and ts_ms[i] < max_ts_ms[topic] - lateness_ms:
+        below = max_ts_ms[topic] != NEVER and ts_ms[i] < max_ts_ms[topic] - lateness_ms
+        if below or ts_ms[i] <= forgotten_ms[0]:
             outcome[i] = LATE
             continue
         slot = _find(keys[i], ids)

@@ -76,9 +76,10 @@ class Judge:
             raise ValueError(f"lists {lists.names}; expected those of the config, {tuple(config.lists)}")
         self.config, self.config_hash, self.plan = config, config.hash, make_plan(config)
         self.turn = 0
-        self._ring, self._partition, self._owners, self._topics = ring, partition, owners, topics
+        self.topics = topics
+        self._ring, self._partition, self._owners = ring, partition, owners
         self._pseudonyms = Pseudonyms(ring)
-        self._dedupe = Dedupe(lateness_ms=config.lateness_ms)
+        self._dedupe = Dedupe(config.lateness_ms, max_ids=config.memory.max_event_ids)
         self._answers = AnswerReader(self.plan)
         self._counted_names = NameFinder(self.plan.names, ring)
         self._lists, self._rules = lists, compile_rules(config)
@@ -105,14 +106,19 @@ class Judge:
     @property
     def watermark_ms(self) -> int:
         """Events below it are late in whatever topic they come; far in the past while a topic had no event."""
-        watermarks = [self._dedupe.watermark_ms(topic) for topic in range(self._topics)]
+        watermarks = [self._dedupe.watermark_ms(topic) for topic in range(self.topics)]
         return min(NEVER if watermark is None else watermark for watermark in watermarks)
 
     @property
     def newest_ms(self) -> int:
         """Largest event time of any topic; far in the past before the first event."""
-        newest = [self._dedupe.max_ts_ms(topic) for topic in range(self._topics)]
+        newest = [self._dedupe.max_ts_ms(topic) for topic in range(self.topics)]
         return max((ts_ms for ts_ms in newest if ts_ms is not None), default=NEVER)
+
+    @property
+    def forgotten_event_ids(self) -> int:
+        """Event ids forgotten within the lateness, to make room."""
+        return self._dedupe.dropped
 
     # -- the first half ------------------------------------------------------------------------------------------
 

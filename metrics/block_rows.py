@@ -9,6 +9,7 @@ import numpy as np
 from metrics.definitions import MetricPlan
 from metrics.distinct_users import DistinctUsers
 from metrics.names import Names
+from metrics.sampling import variance
 from schemas.config_blocks import WHOLE_CAMPAIGN
 from schemas.partials import FUNNEL, TOTAL, BlockKey, DauRows, FunnelRows, encode_rows
 
@@ -42,17 +43,26 @@ def users_block_rows(plan: MetricPlan, users: DistinctUsers, names: Mapping[str,
     width = max(1, len(steps))
     columns = at[:, None] + np.arange(width)
     found = []
-    for number, value, gross, suspect in zip(
+    levels = keys["level"][columns]
+    gross_columns, suspect_columns = (keys[name][columns] << levels for name in ("gross", "suspect"))
+    # Python's integers: a variance can be larger than 2^63.
+    variances = [
+        list(map(variance, *row)) for row in zip(gross_columns.tolist(), levels.tolist(), strict=True)
+    ]
+    for number, value, gross, suspect, varies in zip(
         keys["definition"][at].tolist(),
         keys["value"][at].tolist(),
-        keys["gross"][columns].tolist(),
-        keys["suspect"][columns].tolist(),
+        gross_columns.tolist(),
+        suspect_columns.tolist(),
+        variances,
         strict=True,
     ):
         definition = plan.definitions[number]
         text = None if definition.field is None else names[definition.field].names[value]
-        found.append((definition.dim, text, gross, suspect))
-    found.sort(key=lambda row: row_order(row[0], row[1]))
+        found.append(((definition.dim, text, gross, suspect), varies))
+    found.sort(key=lambda row: row_order(*row[0][:2]))
+    rows, estimated = [row for row, _ in found], bool(levels.any())
     if plan.groups[int(users.members.blocks[block]["group"])][0] == FUNNEL:
-        return encode_rows(FunnelRows(steps, found))
-    return encode_rows(DauRows([(dim, text, gross[0], suspect[0]) for dim, text, gross, suspect in found]))
+        return encode_rows(FunnelRows(steps, rows, [varies for _, varies in found] if estimated else []))
+    days = [(dim, text, gross[0], suspect[0]) for dim, text, gross, suspect in rows]
+    return encode_rows(DauRows(days, [varies[0] for _, varies in found] if estimated else []))

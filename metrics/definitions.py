@@ -21,11 +21,19 @@ ENDLESS_MS = 1 << 62
 CAMPAIGN_FIELD, EVENT_FIELD, CHANNEL_FIELD = "campaign", "event", "channel"
 
 DEFINITION = np.dtype(
-    [("hold_ms", "i8"), ("window_ms", "i8"), ("group", "i4"), ("width", "i4"), ("column", "i4")], align=True
+    [
+        ("hold_ms", "i8"),
+        ("window_ms", "i8"),
+        ("group", "i4"),
+        ("width", "i4"),
+        ("column", "i4"),
+        ("level", "i4"),
+    ],
+    align=True,
 )
 """What kernels know of a definition: how long behind its end a window can change, its length (0: endless),
-whose blocks it writes into, keys side by side (one for each step), and the column of its dimension in a cell
-(-1: none)."""
+whose blocks it writes into, keys side by side (one for each step), the column of its dimension in a cell (-1: none),
+and the level at which new keys begin (:mod:`metrics.sampling`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from metrics.hash_index import SMALLEST, grown, new_index, power_of_two
 from metrics.linked_rows import linked_rows
-from metrics.members import BLOCKS, KEYS, LINKS, Members, find_users, new_members
+from metrics.members import BLOCKS, KEYS, LINKS, NEVER_MS, USERS, Members, find_users, new_members
 from metrics.members_rebuild import (
     copy_keys,
     copy_users,
@@ -17,13 +17,21 @@ from metrics.members_rebuild import (
     reindex_users,
     restore_flags,
 )
+from metrics.sampling import MOST_LEVEL
+
+MEMBERSHIPS_A_USER = 8
+"""Memberships that have room at a bound of one user."""
+SUSPECTS_A_USER = 4
+"""Users who are in no key any more, but have a bad verdict, that have room at a bound of one user."""
 
 
 class DistinctUsers:
-    """Owner of :class:`Members`; grows them, forgets what is over, finds what changed."""
+    """Owner of :class:`Members`; grows them, forgets what is over, samples where it must, finds what changed."""
 
     def __init__(self, definitions: NDArray[np.void], restate_ms: int) -> None:
         self.members = new_members(np.full(4, SMALLEST), definitions, restate_ms)
+        self.forgotten_suspects = 0
+        self._users_kept = 0
 
     @property
     def capacities(self) -> NDArray[np.int64]:
@@ -62,10 +70,86 @@ class DistinctUsers:
         over = (m.blocks["closes_ms"] <= watermark_ms)[m.keys["block"][: m.used[KEYS]]]
         worthwhile = 4 * int(m.keys["gross"][: m.used[KEYS]][over].sum()) > int(m.used[LINKS])
         if worthwhile:
-            keep = np.ones(m.used[KEYS], np.bool_)
-            self.rebuild(m, before_definitions=None, keep=keep, watermark_ms=watermark_ms)
+            self._rebuild_all(watermark_ms)
         self._resize(np.where(2 * self.members.used > capacities, 2 * capacities, capacities))
         return worthwhile
+
+    def fit(self, most_users: int, watermark_ms: int) -> bool:
+        """Keep within a bound: count samples of users under keys that have too many.
+
+        Depends on the sets of users alone, not on what was forgotten before, as long as that was over at
+        ``watermark_ms``. A key of more than ``most_users`` is halved until it fits. If all memberships together
+        are more than :data:`MEMBERSHIPS_A_USER` times as many, the bound of a key is halved until three quarters of
+        that are left, so small keys stay exact longest. Of users who are in no key any more but have a verdict
+        of at least ``review``, those with the oldest go beyond :data:`SUSPECTS_A_USER` times as many: they are
+        clean when they come again (``forgotten_suspects`` counts them).
+
+        Returns
+        -------
+        bool
+            Whether rows of users and keys are other ones now.
+        """
+        if not self._may_be_over(most_users):
+            return False
+        self._rebuild_all(watermark_ms)
+        self._sample(most_users, watermark_ms)
+        self._forget_suspects(most_users, watermark_ms)
+        self._users_kept = int(self.members.used[USERS])
+        return True
+
+    def _may_be_over(self, most_users: int) -> bool:
+        m = self.members
+        users, links = int(m.used[USERS]), int(m.used[LINKS])
+        if users > max(2 * most_users, 2 * self._users_kept) or links > MEMBERSHIPS_A_USER * most_users:
+            return True
+        suspects = int(np.count_nonzero(m.users["bad_ms"][:users] != NEVER_MS))
+        return suspects > SUSPECTS_A_USER * most_users or bool(
+            np.any(self._wanted_levels(most_users) > self._levels())
+        )
+
+    def _levels(self) -> NDArray[np.int32]:
+        levels: NDArray[np.int32] = self.members.keys["level"][: self.members.used[KEYS]]
+        return levels
+
+    def _wanted_levels(self, most: int) -> NDArray[np.int32]:
+        """Level of each key, one higher where more than ``most`` users are held under one that can change."""
+        m = self.members
+        keys = m.keys[: m.used[KEYS]]
+        least = np.maximum(m.definitions["level"][keys["definition"]], keys["level"] + (keys["gross"] > most))
+        frozen = m.blocks["frozen"][keys["block"]] != 0
+        return np.where(frozen, keys["level"], np.minimum(least, MOST_LEVEL)).astype(np.int32)
+
+    def _sample(self, most: int, watermark_ms: int) -> None:
+        """Raise levels until every key fits and all of them together."""
+        bound = MEMBERSHIPS_A_USER * most
+        target = bound
+        while True:
+            wanted = self._wanted_levels(most)
+            raised = wanted > self._levels()
+            if raised.any():
+                m = self.members
+                self._levels()[:] = wanted
+                m.blocks["dirty"][m.keys["block"][: m.used[KEYS]][raised]] = 1
+                self._rebuild_all(watermark_ms)
+            elif self.members.used[LINKS] > target and most > 1:
+                most, target = most // 2, 3 * bound // 4
+            else:
+                return
+
+    def _forget_suspects(self, most_users: int, watermark_ms: int) -> None:
+        users = self.members.users[: self.members.used[USERS]]
+        idle = np.flatnonzero(users["links"] == 0)
+        excess = len(idle) - SUSPECTS_A_USER * most_users
+        if excess > 0:
+            oldest_first = np.lexsort((users["user"][idle], users["bad_ms"][idle]))
+            users["bad_ms"][idle[oldest_first[:excess]]] = NEVER_MS
+            self.forgotten_suspects += excess
+            self._rebuild_all(watermark_ms)
+
+    def _rebuild_all(self, watermark_ms: int) -> None:
+        m = self.members
+        keep = np.ones(m.used[KEYS], np.bool_)
+        self.rebuild(m, before_definitions=None, keep=keep, watermark_ms=watermark_ms)
 
     def rebuild(
         self,

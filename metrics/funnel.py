@@ -18,6 +18,8 @@ from metrics.funnel_slabs import (
     ARENA,
     DONE,
     IGNORED,
+    LEVEL,
+    MOST,
     REACHED,
     REACHED_FULL,
     SLABS,
@@ -31,6 +33,7 @@ from metrics.funnel_slabs import (
 from metrics.hash_index import SMALLEST, power_of_two
 from metrics.members import Members, add_member, find_key, has_room
 from metrics.names import ABSENT, UNKNOWN
+from metrics.sampling import MOST_LEVEL
 from schemas.flat_kernels import flat_kernel
 
 MOST_EVENTS = 2_048
@@ -49,7 +52,7 @@ class FunnelCounter:
     def __init__(self, plan: FunnelPlan, lateness_ms: int, *, most_events: int = MOST_EVENTS) -> None:
         self.plan = plan
         self.steps = make_steps(plan, lateness_ms)
-        self.slabs = new_slabs(SMALLEST, 4 * SMALLEST, most_events)
+        self.slabs = new_slabs(SMALLEST, 4 * SMALLEST, most=most_events, level=0)
         self._names = tuple(dict.fromkeys(plan.steps))
         self._kind_of_event = np.zeros(0, np.int8)
         self._reached = np.zeros(1024, REACHED)
@@ -58,6 +61,20 @@ class FunnelCounter:
     def ignored(self) -> int:
         """Step events beyond a user's limit."""
         return int(self.slabs.used[IGNORED])
+
+    @property
+    def level(self) -> int:
+        """Level of the sample of users whose chains are followed (:mod:`metrics.sampling`)."""
+        return int(self.slabs.limits[LEVEL])
+
+    def fit(self, most_chains: int, watermark_ms: int) -> None:
+        """Follow the chains of a smaller sample of users, if there are more than so many at this watermark."""
+        if self.slabs.used[SLABS] <= most_chains:
+            return
+        self.slabs = tidied(self.slabs, self.steps, watermark_ms)
+        while self.slabs.used[SLABS] > most_chains and self.level < MOST_LEVEL:
+            self.slabs.limits[LEVEL] += 1
+            self.slabs = tidied(self.slabs, self.steps, watermark_ms)
 
     def kinds(self, events: NDArray[np.int32], names: list[str | None]) -> NDArray[np.int8]:
         """Kind of each event, by the number of its name; NO_STEP for those that take no step."""
@@ -129,6 +146,7 @@ class FunnelCounter:
         arena: NDArray[np.void],
         *,
         ignored: int,
+        level: int,
         count_again: bool,
         watermark_ms: int,
     ) -> None:
@@ -140,7 +158,8 @@ class FunnelCounter:
         if count_again:
             arena["reached"] = 0
         used = np.array([len(slabs), len(arena), ignored], np.int64)
-        before = Slabs(slabs, self.slabs.slots, arena, used, self.slabs.most)
+        limits = np.array([self.slabs.limits[MOST], level], np.int64)
+        before = Slabs(slabs, self.slabs.slots, arena, used, limits)
         self.slabs = tidied(before, self.steps, watermark_ms)
 
     def _add_reached(

@@ -22,6 +22,7 @@ from metrics.funnel_chains import (
     prune_slab,
 )
 from metrics.hash_index import first_slot, mixed, new_index, power_of_two
+from metrics.sampling import is_kept
 from schemas.flat_kernels import flat_kernel
 
 SLAB = np.dtype(
@@ -50,28 +51,35 @@ to_step.
 """
 
 SLABS, ARENA, IGNORED = range(3)
+MOST, LEVEL = range(2)
 FIRST_ROOM = 4
 DONE, SLABS_FULL, REACHED_FULL = range(3)
 
 
 class Slabs(NamedTuple):
-    """The arrays: ``used`` is int64[3]: slabs and arena rows in use, events ignored beyond ``most``."""
+    """The arrays: ``used`` is int64[3]: slabs and arena rows in use, events ignored beyond the limit.
+
+    ``limits`` is int64[2]: events of a user, and the level of the sample of users (:mod:`metrics.sampling`).
+    """
 
     slabs: NDArray[np.void]
     slots: NDArray[np.int32]
     arena: NDArray[np.void]
     used: NDArray[np.int64]
-    most: NDArray[np.int64]
+    limits: NDArray[np.int64]
 
 
-def new_slabs(slabs: int, arena: int, most: int) -> Slabs:
-    """Empty slabs; ``most``: events of a user in a campaign taken in one span, of each of two sorts."""
+def new_slabs(slabs: int, arena: int, *, most: int, level: int) -> Slabs:
+    """Empty slabs.
+
+    ``most``: events of a user in a campaign taken in one span, of each of two sorts; ``level``: of the sample of users.
+    """
     return Slabs(
         slabs=np.zeros(slabs, SLAB),
         slots=new_index(slabs),
         arena=np.zeros(arena, STEP_EVENT),
         used=np.zeros(3, np.int64),
-        most=np.array([most], np.int64),
+        limits=np.array([most, level], np.int64),
     )
 
 
@@ -179,7 +187,7 @@ def within_limit(s: Slabs, row: int, ts_ms: int, is_start: bool, span_ms: int) -
         taken = slab.starts if is_start else slab.steps
     else:
         taken = slab.starts_before if is_start else slab.steps_before
-    if taken >= s.most[0]:
+    if taken >= s.limits[MOST]:
         s.used[IGNORED] += 1
         return False
     if span == slab.span:
@@ -265,7 +273,7 @@ def take_events(
         if i % len(found) == 0:
             progress[2] += touch_slabs(s, users, campaigns, kinds, i, found)
         progress[0] = i
-        if kinds[i] < 0:
+        if kinds[i] < 0 or not is_kept(users[i], s.limits[LEVEL]):
             continue
         row = find_slab(s, users[i], campaigns[i])
         if row < 0 or not make_room(s, row, steps, watermark_ms):
@@ -290,8 +298,25 @@ def prune_all(s: Slabs, steps: Steps, watermark_ms: int, span_after: int) -> int
     for row in range(s.used[SLABS]):
         slab = s.slabs[row]
         slab.used = prune_slab(s.arena[slab.begin : slab.begin + slab.used], slab.used, steps, watermark_ms)
-        needed += room_for(slab.used) if slab.used > 0 or slab.span >= span_after else 0
+        needed += room_for(slab.used) if is_wanted(s, row, span_after) else 0
     return needed
+
+
+@flat_kernel
+def is_wanted(s: Slabs, row: int, span_after: int) -> bool:
+    """Whether a slab holds anything or was last used in a span from ``span_after`` on, by a user of the sample."""
+    slab = s.slabs[row]
+    wanted: bool = (slab.used > 0 or slab.span >= span_after) and is_kept(slab.user, s.limits[LEVEL])
+    return wanted
+
+
+@flat_kernel
+def count_wanted(s: Slabs, span_after: int) -> int:
+    """How many slabs :func:`move_slabs` copies."""
+    count = 0
+    for row in range(s.used[SLABS]):
+        count += 1 if is_wanted(s, row, span_after) else 0
+    return count
 
 
 @flat_kernel
@@ -305,10 +330,10 @@ def room_for(used: int) -> int:
 
 @flat_kernel
 def move_slabs(before: Slabs, after: Slabs, span_after: int) -> None:
-    """Copy slabs that hold anything, or were last used in a span from ``span_after`` on."""
+    """Copy slabs that are wanted."""
     for row in range(before.used[SLABS]):
         old = before.slabs[row]
-        if old.used == 0 and old.span < span_after:
+        if not is_wanted(before, row, span_after):
             continue
         new = after.slabs[add_slab(after, old.user, old.campaign, room_for(old.used))]
         new.used = old.used
@@ -329,9 +354,9 @@ def tidied(slabs: Slabs, steps: Steps, watermark_ms: int) -> Slabs:
     """
     span_after = watermark_ms // int(steps.limits[2])
     needed = int(prune_all(slabs, steps, watermark_ms, span_after))
-    rows = slabs.slabs[: slabs.used[SLABS]]
-    kept = int(np.count_nonzero((rows["used"] > 0) | (rows["span"] >= span_after)))
-    after = new_slabs(power_of_two(2 * kept), power_of_two(2 * needed), int(slabs.most[0]))
+    kept = int(count_wanted(slabs, span_after))
+    most, level = slabs.limits.tolist()
+    after = new_slabs(power_of_two(2 * kept), power_of_two(2 * needed), most=most, level=level)
     after.used[IGNORED] = slabs.used[IGNORED]
     move_slabs(slabs, after, span_after)
     return after

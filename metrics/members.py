@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.hash_index import first_slot, hash_of, new_index
+from metrics.sampling import is_kept
 from schemas.flat_kernels import flat_kernel
 
 NEVER_MS = np.iinfo(np.int64).max
@@ -40,10 +41,12 @@ KEY = np.dtype(
         ("value", "i4"),
         ("block", "i4"),
         ("next", "i4"),
+        ("level", "i4"),
     ],
     align=True,
 )
-"""``end_ms`` ENDLESS_MS: the window ``all``. ``next``: the next key of the block, row plus one."""
+"""``end_ms`` ENDLESS_MS: the window ``all``. ``next``: the next key of the block, row plus one. ``level``: see
+:mod:`metrics.sampling`; counts are of the users that are kept."""
 BLOCK = np.dtype(
     [
         ("start_ms", "i8"),
@@ -167,7 +170,9 @@ def pair_slot(m: Members, user: int, key: int) -> int:
 
 @flat_kernel
 def add_member(m: Members, user: int, key: int) -> None:
-    """Count a user under a key, once; there must be room for a link."""
+    """Count a user under a key, once, if its sample has him; there must be room for a link."""
+    if not is_kept(m.users[user].user, m.keys[key].level):
+        return
     slot = pair_slot(m, user, key)
     if m.pairs[slot] != 0 or m.blocks[m.keys[key].block].frozen != 0:
         return
@@ -315,6 +320,7 @@ def find_key(m: Members, definition: int, start_ms: int, end_ms: int, campaign: 
             m.keys[row].value = value
             m.keys[row].block = block
             m.keys[row].next = 0
+            m.keys[row].level = kind.level
         m.keys[first].next = m.blocks[block].keys
         m.blocks[block].keys = first + 1
     found: int = m.key_index[slot] - 1

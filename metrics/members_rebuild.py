@@ -95,6 +95,7 @@ def copy_keys(
             found = find_key(fresh, number, key.start_ms, key.end_ms, key.campaign, key.value)
             for step in range(width):
                 key_map[row + step] = found + step
+                fresh.keys[found + step].level = before.keys[row + step].level
             block = fresh.keys[found].block
             if before.blocks[key.block].frozen != 0:
                 fresh.blocks[block].frozen = 1

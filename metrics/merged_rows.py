@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -14,8 +16,10 @@ from schemas.partials import DAU, Block, BlockKey, DauRows, FunnelRows, decode_r
 
 RecordBatch: TypeAlias = Any
 """A pyarrow.RecordBatch; pyarrow has no types."""
-UserRow: TypeAlias = tuple[str, str | None, int, str, int, int]
-"""dim, dim_value, step (0 where there are none), step_name, gross, suspect."""
+UserRow: TypeAlias = tuple[str, str | None, int, str, int, int, float]
+"""dim, dim_value, step (0 where there are none), step_name, gross, suspect, error."""
+_Sums: TypeAlias = list[list[int]]
+"""gross, suspect and variance of gross, by step."""
 
 
 def merge_users(blocks: Sequence[Block]) -> list[UserRow]:
@@ -25,33 +29,47 @@ def merge_users(blocks: Sequence[Block]) -> list[UserRow]:
     older definition of a funnel, with other steps, are left out: the newest turn says which steps are meant.
     """
     newest_first = sorted(blocks, key=lambda block: (-block.turn, block.source))
-    sums: dict[tuple[str, str | None], tuple[list[int], list[int]]] = {}
+    sums: dict[tuple[str, str | None], _Sums] = {}
     steps: tuple[str, ...] = ()
     for rows in (decode_rows(block) for block in newest_first):
         if isinstance(rows, DauRows):
-            for dim, value, gross, suspect in rows.rows:
-                _add(sums, (dim, value), [gross], [suspect])
+            for (dim, value, *day), varies in zip(rows.rows, rows.variances or repeat(0), strict=False):
+                _add(sums, (dim, value), [[count] for count in (*day, varies)])
         elif isinstance(rows, FunnelRows):
             steps = steps or rows.steps
-            for dim, value, gross_by_step, suspect_by_step in rows.rows if rows.steps == steps else ():
-                _add(sums, (dim, value), gross_by_step, suspect_by_step)
+            exact = [0] * len(rows.steps)
+            named = rows.rows if rows.steps == steps else []
+            for (dim, value, *by_step), steps_vary in zip(
+                named, rows.variances or repeat(exact), strict=False
+            ):
+                _add(sums, (dim, value), [*by_step, steps_vary])
     return [
-        (dim, value, step + 1 if steps else 0, steps[step] if steps else "", gross, suspect)
+        (
+            dim,
+            value,
+            step + 1 if steps else 0,
+            steps[step] if steps else "",
+            gross,
+            suspect,
+            _error(gross, varies),
+        )
         for dim, value in sorted(sums, key=lambda place: row_order(*place))
-        for step, (gross, suspect) in enumerate(zip(*sums[dim, value], strict=True))
+        for step, (gross, suspect, varies) in enumerate(zip(*sums[dim, value], strict=True))
     ]
 
 
+def _error(gross: int, varies: int) -> float:
+    """One standard error as a share of the estimate (of one user, if it is 0); 0 where the count is exact."""
+    return math.sqrt(varies) / max(gross, 1)
+
+
 def _add(
-    sums: dict[tuple[str, str | None], tuple[list[int], list[int]]],
-    place: tuple[str, str | None],
-    gross: Sequence[int],
-    suspect: Sequence[int],
+    sums: dict[tuple[str, str | None], _Sums], place: tuple[str, str | None], counts: Sequence[Sequence[int]]
 ) -> None:
     if place not in sums:
-        sums[place] = (list(gross), list(suspect))
+        sums[place] = [list(by_step) for by_step in counts]
         return
-    for total, added in zip(sums[place], (gross, suspect), strict=True):
+    for total, added in zip(sums[place], counts, strict=True):
         for step, users in enumerate(added):
             total[step] += users
 
@@ -65,7 +83,7 @@ def user_batch(metric: str, rows: Sequence[tuple[BlockKey, UserRow]]) -> RecordB
         "users_gross": [row[4] for _, row in rows],
         "users_suspect": [row[5] for _, row in rows],
         "users_clean": [row[4] - row[5] for _, row in rows],
-        "error": [0.0] * len(rows),
+        "error": [row[6] for _, row in rows],
     }
     if metric == DAU:
         columns["date"] = [(key.start_ms or 0) // DAY_MS for key, _ in rows]

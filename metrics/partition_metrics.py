@@ -6,7 +6,7 @@ only decides what may be forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from metrics.event_tables import SPANS, EventColumns
 from metrics.funnel import MOST_EVENTS, FunnelCounter
 from metrics.kpi_counts import KpiColumns, KpiCounts
 from metrics.kpi_plan import make_kpi_plans
-from metrics.members import BEFORE_ALL_MS, BLOCKS, hold_against, mark_all_bad
+from metrics.members import BEFORE_ALL_MS, BLOCKS, KEYS, hold_against, mark_all_bad
 from metrics.names import Names
 from metrics.overruled import Overruled
 from metrics.partition_state import restore_state, take_state
@@ -50,9 +50,19 @@ class PartitionMetrics:
     most_events
         Starts, and as many later steps, that a funnel takes of a user in one campaign in a span of ``within``
         + ``lateness``.
+    topics
+        How many topics the events come in, as :class:`detectors.judge.Judge` has it.
     """
 
-    def __init__(self, config: Config, ring: KeyRing, *, source: int, most_events: int = MOST_EVENTS) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ring: KeyRing,
+        *,
+        source: int,
+        most_events: int = MOST_EVENTS,
+        topics: int = len(TOPICS),
+    ) -> None:
         self.plan = make_metric_plan(config)
         self.source = source
         self.turn = -1
@@ -73,12 +83,27 @@ class PartitionMetrics:
         """Turn from which on each definition counts, by identity."""
         self.retired: tuple[BlockKey, ...] = ()
         """Blocks of definitions that are gone, not yet published as empty."""
+        self.rows = 0
+        """Rows counted since the beginning."""
+        self.newest_ms = [int(BEFORE_ALL_MS)] * topics
+        self._most_users = config.memory.max_users
         self._ring = ring
 
     @property
     def ignored_step_events(self) -> int:
         """Step events beyond a user's limit: a funnel may miss what they would have reached."""
         return sum(funnel.ignored for funnel in self.funnels)
+
+    @property
+    def forgotten_suspects(self) -> int:
+        """Users whose verdicts were forgotten to make room: clean, when they come again."""
+        return self.users.forgotten_suspects
+
+    @property
+    def sampling_level(self) -> int:
+        """Highest level of a key or a funnel (:mod:`metrics.sampling`): 0 while all counts of users are exact."""
+        levels = self.users.members.keys["level"][: self.users.members.used[KEYS]]
+        return max([int(levels.max(initial=0)), *(funnel.level for funnel in self.funnels)])
 
     @property
     def outdated_events(self) -> int:
@@ -112,8 +137,10 @@ class PartitionMetrics:
             this turn, those included that are idle or never had an event.
         """
         self.turn = turn
-        if len(rows):
-            self._count(batch, rows, np.array(user_keys, np.uint64), levels >= REVIEW)
+        for part in self._parts(len(rows)):
+            self._count(batch, rows[part], np.array(user_keys[part], np.uint64), levels[part] >= REVIEW)
+            if self.rows % self._rows_a_part == 0:
+                self._fit()
         self.watermark_ms = max(self.watermark_ms, watermark_ms)
         if self.users.forget(self.watermark_ms):
             self.days.forget()
@@ -218,9 +245,40 @@ class PartitionMetrics:
             self.watermark_ms,
         )
         topic = TOPICS.index(batch.topic) if batch.topic in TOPICS else 0
+        self.rows += len(rows)
+        if topic < len(self.newest_ms):
+            self.newest_ms[topic] = max(self.newest_ms[topic], int(ts_ms.max()))
         self.kpis.count(
             KpiColumns(topic, user_keys, bad, numbers, integers), self.names[EVENT_FIELD], self.watermark_ms
         )
+
+    @property
+    def _rows_a_part(self) -> int:
+        return max(1, self._most_users // 4)
+
+    def _parts(self, count: int) -> Iterator[slice]:
+        """Rows of a batch, cut where the memory is looked at: by the number of rows ever counted, not by batches."""
+        at = 0
+        while at < count:
+            end = min(count, at + self._rows_a_part - self.rows % self._rows_a_part)
+            yield slice(at, end)
+            at = end
+
+    def _fit(self) -> None:
+        """Keep the tables within ``memory.max_users``; what is over is decided by rows, so that no cut matters."""
+        newest_ms = min(self.newest_ms)
+        over_ms = newest_ms if newest_ms == BEFORE_ALL_MS else newest_ms - self.plan.lateness_ms
+        for funnel in self.funnels:
+            funnel.fit(self._most_users, over_ms)
+        self.begin_levels()
+        if self.users.fit(self._most_users, over_ms):
+            self.days.forget()
+
+    def begin_levels(self) -> None:
+        """Keys of a funnel know no user whose chains are not followed."""
+        for funnel in self.funnels:
+            last = funnel.plan.first + funnel.plan.dims * len(funnel.plan.windows_ms)
+            self.users.members.definitions["level"][funnel.plan.first : last] = funnel.level
 
     def _numbers(self, batch: EventBatch, rows: NDArray[np.int64], field: str) -> NDArray[np.int32]:
         name_of: Callable[[int], str] = name_reader(batch, rows, field)

@@ -37,6 +37,7 @@ class _FunnelMeta(msgspec.Struct):
     identity: str
     ignored: int
     counted: list[str]
+    level: int = 0
 
 
 class _Meta(msgspec.Struct):
@@ -55,6 +56,9 @@ class _Meta(msgspec.Struct):
     funnels: list[_FunnelMeta]
     since_turn: dict[str, int]
     retired: list[BlockKey]
+    rows: int = 0
+    newest_ms: list[int] = []
+    forgotten_suspects: int = 0
 
 
 def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
@@ -73,11 +77,14 @@ def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
         zones=metrics.zones,
         names={field: held[0] for field, held in names.items()},
         funnels=[
-            _FunnelMeta(funnel.plan.identity, funnel.ignored, _counted_by(metrics, funnel))
+            _FunnelMeta(funnel.plan.identity, funnel.ignored, _counted_by(metrics, funnel), funnel.level)
             for funnel in metrics.funnels
         ],
         since_turn=metrics.since_turn,
         retired=list(metrics.retired),
+        rows=metrics.rows,
+        newest_ms=metrics.newest_ms,
+        forgotten_suspects=metrics.users.forgotten_suspects,
     )
     state: dict[str, NDArray[Any] | bytes] = {
         "meta": msgspec.msgpack.encode(meta),
@@ -102,6 +109,8 @@ def restore_state(metrics: PartitionMetrics, state: State) -> None:
     """Take up a copy; see :meth:`PartitionMetrics.restore`."""
     meta = _decoded_meta(state)
     metrics.turn, metrics.watermark_ms = meta.turn, meta.watermark_ms
+    metrics.rows, metrics.users.forgotten_suspects = meta.rows, meta.forgotten_suspects
+    metrics.newest_ms = list(meta.newest_ms) or metrics.newest_ms
     for field, names in meta.names.items():
         if field in metrics.names:
             hashes, numbers = np.asarray(state[f"hashes.{field}"]), np.asarray(state[f"numbers.{field}"])
@@ -115,6 +124,7 @@ def restore_state(metrics: PartitionMetrics, state: State) -> None:
         metrics.overruled.restore(kept)
     _restore_users(metrics, meta, state)
     _restore_funnels(metrics, meta, state)
+    metrics.begin_levels()
     _restore_counts(metrics, meta, state)
     kpis = {name.removeprefix(_KPI): rows for name, rows in state.items() if name.startswith(_KPI)}
     if kpis:
@@ -180,6 +190,7 @@ def _restore_funnels(metrics: PartitionMetrics, meta: _Meta, state: State) -> No
                 rows_of(state, f"funnel.{number}.slabs", SLAB),
                 rows_of(state, f"funnel.{number}.arena", STEP_EVENT),
                 ignored=meta.funnels[number].ignored,
+                level=meta.funnels[number].level,
                 count_again=meta.funnels[number].counted != _counted_by(metrics, funnel),
                 watermark_ms=meta.watermark_ms,
             )

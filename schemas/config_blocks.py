@@ -357,9 +357,35 @@ class Campaign(Block, frozen=True):
 
 
 class Memory(Block, frozen=True):
-    """Bounds for each shard; what does not fit is evicted by the shard's own log alone."""
+    """Bounds for each partition; what does not fit goes by the partition's own log alone, and the metrics count it.
+
+    ``max_keys``: entities are evicted. ``max_event_ids`` (32 to 64 bytes each): the oldest
+    ids are forgotten, and what is not later than they is late, in both topics, so that a repeat is a duplicate or late,
+    never a second verdict. ``max_users``: a key of a metric with more users counts a sample of them, as half as often as
+    it takes, and the tables state the error; the same happens to the largest keys when there are more than 8 times
+    as many memberships in all, and to the chains of a funnel. Of users who are in no count any more, but had a verdict of
+    at least ``review``, 4 times as many are remembered.
+    """
 
     max_keys: Annotated[
         int,
         Meta(ge=1, lt=1 << 31, description="a whole number of rows per state table, from 1 to 2147483647"),
+    ] = 1_000_000
+    max_event_ids: Annotated[
+        int,
+        Meta(
+            ge=1,
+            lt=1 << 31,
+            description="a whole number of event ids per judge partition, from 1 to 2147483647; "
+            "beyond it the lateness is shorter",
+        ),
+    ] = 8_000_000
+    max_users: Annotated[
+        int,
+        Meta(
+            ge=1,
+            lt=1 << 28,
+            description="a whole number of users per judge partition who are counted exactly under one key, "
+            "from 1 to 268435455; beyond it they are sampled",
+        ),
     ] = 1_000_000

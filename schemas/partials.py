@@ -46,16 +46,21 @@ class Block(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 class DauRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """Rows (dim, dim_value, gross, suspect)."""
+    """Rows (dim, dim_value, gross, suspect); ``variances`` of gross, by row, where some are estimated, else empty."""
 
     rows: list[tuple[str, str | None, int, int]]
+    variances: list[int] = []
 
 
 class FunnelRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """Names of the steps, and rows (dim, dim_value, gross by step, suspect by step)."""
+    """Names of the steps, and rows (dim, dim_value, gross by step, suspect by step).
+
+    ``variances``: of gross, by row and step, where some are estimated, else empty.
+    """
 
     steps: tuple[str, ...]
     rows: list[tuple[str, str | None, list[int], list[int]]]
+    variances: list[list[int]] = []
 
 
 class EventRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):

@@ -400,6 +400,9 @@ class JudgeSeat:
         found = [
             Sample("waiting_rows", (place,), self.outputs.waiting_rows),
             Sample("checkpoint_age_seconds", ("judge", place), time.monotonic() - self._checkpointed_s),
+            Sample("forgotten_event_ids_total", (place,), self._judge.forgotten_event_ids),
+            Sample("forgotten_suspects_total", (place,), self._core.metrics.forgotten_suspects),
+            Sample("sampling_level", (place,), self._core.metrics.sampling_level),
         ]
         if self._judge.watermark_ms > NEVER:
             found.append(Sample("watermark_seconds", (place,), self._judge.watermark_ms / 1000))

@@ -52,6 +52,21 @@ METRICS: Mapping[str, Metric] = {
     "evictions_total": Metric(
         "counter", ("partition",), "Entities forgotten to make room (memory.max_keys)."
     ),
+    "forgotten_event_ids_total": Metric(
+        "counter",
+        ("partition",),
+        "Event ids forgotten within the lateness to make room (memory.max_event_ids).",
+    ),
+    "forgotten_suspects_total": Metric(
+        "counter",
+        ("partition",),
+        "Users whose verdicts the counts forgot to make room (memory.max_users): clean when they come again.",
+    ),
+    "sampling_level": Metric(
+        "gauge",
+        ("partition",),
+        "0: all users are counted exactly; L: in some count one in 2^L stands for all.",
+    ),
     "keys": Metric("gauge", ("partition",), "Entities that a shard holds."),
     "memory_bytes": Metric("gauge", ("of",), "Memory: of the whole process, of the entities."),
     "kpi_values_ignored_total": Metric(

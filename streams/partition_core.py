@@ -41,7 +41,7 @@ class PartitionCore:
 
     def __init__(self, judge: Judge, config: Config, ring: KeyRing, *, source: int) -> None:
         self.judge = judge
-        self.metrics = PartitionMetrics(config, ring, source=source)
+        self.metrics = PartitionMetrics(config, ring, source=source, topics=judge.topics)
         self.incidents = Incidents(config, ring, source=source)
 
     def verdicts(self, inquiry: Inquiry, answers: Mapping[int, Answers]) -> Verdicts:

@@ -116,6 +116,15 @@ class Core:
         self._core.restore(state["core"])
         self._shard.restore(state["shard"])
 
+    def forgotten(self) -> dict[str, int]:
+        """What memory was too small for (``memory`` in the config), by what it is."""
+        return {
+            "entities forgotten": self._shard.evicted,
+            "event ids forgotten": self._judge.forgotten_event_ids,
+            "suspects forgotten": self.metrics.forgotten_suspects,
+            "highest sampling level": self.metrics.sampling_level,
+        }
+
     def judge(self, batch: EventBatch) -> Verdicts:
         """Take one batch as one turn."""
         judge, shard = self._judge, self._shard

@@ -96,11 +96,12 @@ def test_memory_follows_the_ids_that_are_alive() -> None:
 def test_at_the_bound_the_oldest_ids_go_and_are_counted() -> None:
     draw = random.Random(1)
     times = [10**12 + draw.randrange(LATENESS_MS // 2) for _ in range(10_000)]
-    rows: list[Row] = [(0, i + 1, ts_ms, 1) for i, ts_ms in enumerate(times)]
+    rows: list[Row] = [(0, i + 1, ts_ms, 1) for i, ts_ms in enumerate(sorted(times))]
     results = []
     for size in (1, 997):
         dedupe = Dedupe(LATENESS_MS, max_ids=1_000)
         assert set(screen(dedupe, rows, size)) == {FRESH}
+        assert dedupe.forgotten_ms is not None
         results.append(
             (screen(dedupe, sorted(rows, key=lambda row: row[2], reverse=True), size), dedupe.dropped)
         )
@@ -108,7 +109,32 @@ def test_at_the_bound_the_oldest_ids_go_and_are_counted() -> None:
     assert results[0] == results[1]
     repeated, dropped = results[0]
     assert repeated[:700] == [DUPLICATE] * 700, "the newest are remembered"
-    assert dropped > 9_000
+    assert set(repeated) == {DUPLICATE, LATE}, "no repeat is fresh"
+    assert dropped >= 9_000
+
+
+def test_at_the_bound_the_lateness_is_shorter_in_all_topics_and_no_event_is_fresh_twice() -> None:
+    draw = random.Random(2)
+    times = [10**12 + 10 * i - draw.randrange(4_000) for i in range(10_000)]
+    bounded, fresh = Dedupe(LATENESS_MS, max_ids=500), set[int]()
+    for newest in range(len(times)):
+        for key in (newest, draw.randrange(newest + 1)):
+            forgotten_ms = bounded.forgotten_ms
+            (outcome,) = screen(bounded, [(draw.randrange(2), key + 1, times[key], 1)], 1)
+            assert (outcome == LATE) == (forgotten_ms is not None and times[key] <= forgotten_ms)
+            if outcome == FRESH:
+                assert key not in fresh
+                fresh.add(key)
+    assert len(fresh) > 9_000, "what comes nearly in order is judged as ever"
+    assert bounded.dropped > 9_000
+
+
+def test_a_checkpoint_from_before_there_was_a_bound_is_taken_up() -> None:
+    state = Dedupe(1_000).snapshot()
+    del state["forgotten_ms"]
+    dedupe = Dedupe(1_000)
+    dedupe.restore(state)
+    assert dedupe.forgotten_ms is None
 
 
 def test_what_is_late_is_not_remembered_and_moves_nothing() -> None:
