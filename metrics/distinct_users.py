@@ -19,7 +19,7 @@ from metrics.members_rebuild import (
 )
 from metrics.sampling import MOST_LEVEL
 
-MEMBERSHIPS_A_USER = 8
+MEMBERSHIPS_A_USER = 20
 """Memberships that have room at a bound of one user."""
 SUSPECTS_A_USER = 4
 """Users who are in no key any more, but have a bad verdict, that have room at a bound of one user."""

@@ -37,6 +37,8 @@ from metrics.sampling import MOST_LEVEL
 from schemas.flat_kernels import flat_kernel
 
 MOST_EVENTS = 2_048
+CHAINS_A_USER = 2
+"""Users and campaigns with events that still matter that have room at a bound of one user."""
 NO_STEP = -1
 TOUCHED_AHEAD = 64
 """Events whose slabs are read ahead together; 32 to 256 are equally fast."""
@@ -67,8 +69,9 @@ class FunnelCounter:
         """Level of the sample of users whose chains are followed (:mod:`metrics.sampling`)."""
         return int(self.slabs.limits[LEVEL])
 
-    def fit(self, most_chains: int, watermark_ms: int) -> None:
-        """Follow the chains of a smaller sample of users, if there are more than so many at this watermark."""
+    def fit(self, most_users: int, watermark_ms: int) -> None:
+        """Follow a smaller sample of users, if more than :data:`CHAINS_A_USER` times as many are followed."""
+        most_chains = CHAINS_A_USER * most_users
         if self.slabs.used[SLABS] <= most_chains:
             return
         self.slabs = tidied(self.slabs, self.steps, watermark_ms)

@@ -357,14 +357,14 @@ class Campaign(Block, frozen=True):
 
 
 class Memory(Block, frozen=True):
-    """Bounds for each partition; what does not fit goes by the partition's own log alone, and the metrics count it.
+    """Bounds for each partition; what does not fit goes by the partition's own log alone, and is counted.
 
-    ``max_keys``: entities are evicted. ``max_event_ids`` (32 to 64 bytes each): the oldest
-    ids are forgotten, and what is not later than they is late, in both topics, so that a repeat is a duplicate or late,
-    never a second verdict. ``max_users``: a key of a metric with more users counts a sample of them, as half as often as
-    it takes, and the tables state the error; the same happens to the largest keys when there are more than 8 times
-    as many memberships in all, and to the chains of a funnel. Of users who are in no count any more, but had a verdict of
-    at least ``review``, 4 times as many are remembered.
+    ``max_keys`` (230 bytes each): entities are evicted. ``max_event_ids`` (32 to 64 bytes each): the oldest ids are
+    forgotten, and what is not later than they is late, in both topics: a repeat is a duplicate or late, never a second
+    verdict. ``max_users`` (about 1 KB each): under a key of a metric with more users, a sample of them is counted, and
+    the tables state the error; so it is with the largest keys when there are more than 20 times as many memberships in
+    all, and with a funnel that follows more than twice as many users. Of users who are in no count any more, but had
+    a verdict of at least ``review``, 4 times as many are remembered; others are clean when they come again.
     """
 
     max_keys: Annotated[

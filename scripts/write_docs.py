@@ -61,8 +61,8 @@ COLUMNS: Mapping[str, str] = {
     "users_gross": "distinct users",
     "users_suspect": "of them, those with a verdict of at least `review` that holds",
     "users_clean": "gross - suspect",
-    "error": "one standard error of `users_gross`, as a share of it; 0 is exact. Beyond `memory.max_users` users are sampled: "
-    "of a part of x users it is sqrt(users_gross / x) times that",
+    "error": "one standard error of `users_gross`, as a share of it; 0 is exact. Beyond `memory.max_users` users are "
+    "sampled: of a part of x users it is sqrt(users_gross / x) times that",
     "date": "day, in UTC or the campaign's time zone",
     "count": "events",
     "dwell_count": "events that came with a dwell time",

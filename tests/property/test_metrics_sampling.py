@@ -132,7 +132,7 @@ def test_above_the_bound_counts_lie_within_the_error_that_is_stated(part: str) -
     assert estimated > 10
     assert max(map(abs, deviations)) < 4
     assert sum(d * d for d in deviations) / estimated < 3
-    assert metrics.users.members.used.max() <= 2 * 8 * bound
+    assert metrics.users.members.used.max() <= 20 * bound + 10 * bound // 4
     assert all(row[6] == 0 for key in rows if key.metric == DAU for row in rows[key] if row[1] == "rare")
     assert metrics.sampling_level > 0
     assert metrics.forgotten_suspects == 0
