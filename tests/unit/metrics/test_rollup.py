@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from metrics.merged_rows import merge_users
 from metrics.quantiles import BOUNDARIES, bucket_middles, bucket_of
 from metrics.rollup import Rollup
 from schemas.metric_tables import METRIC_SCHEMAS
@@ -230,3 +232,20 @@ def test_events_of_many_keys_and_sources_equal_a_plain_sum() -> None:
     found = [tuple(row.values()) for row in table.select([*columns, "dwell_count"]).to_pylist()]
     assert {(e, c, int(at.timestamp() * 1_000), ch): n for e, c, at, ch, *n in found} == expected
     assert found == sorted(found, key=lambda row: (row[0], row[1] or "", row[2], row[3] or ""))
+
+
+def test_errors_of_sources_add_up_as_variances_do() -> None:
+    rollup = Rollup()
+    rollup.put(block(DAY, DauRows([("all", None, 600, 60), ("channel", "x", 10, 1)], [2_500, 0]), source=0))
+    rollup.put(block(DAY, DauRows([("all", None, 400, 40)], [11_900]), source=1))
+    rollup.put(block(DAY, DauRows([("all", None, 1_000, 0)]), source=2))
+    rows = rollup.merged(DAY).to_pylist()
+    assert [(row["users_gross"], row["users_suspect"], row["error"]) for row in rows] == [
+        (2_000, 100, 0.06),
+        (10, 1, 0),
+    ]
+
+
+def test_a_block_from_before_there_were_errors_is_exact() -> None:
+    old = Block(DAY, 0, 1, msgspec.msgpack.encode([[("all", None, 5, 1)]]))
+    assert [row[4:] for row in merge_users([old])] == [(5, 1, 0.0)]
