@@ -80,7 +80,7 @@ def test_another_port_is_taken_when_a_neighbour_was_faster(
         free_port = spare.port
         spare.stop()
         offered = iter([[neighbour.port], [free_port]])
-        monkeypatch.setattr("tests.services._free_ports", lambda _count: next(offered))
+        monkeypatch.setattr("tests.services.free_ports", lambda _count: next(offered))
         with RedisServer(tmp_path) as server:
             assert server.port == free_port
 
