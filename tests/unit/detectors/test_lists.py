@@ -295,21 +295,21 @@ def test_what_is_listed_black_teaches_no_model_and_what_is_white_does() -> None:
         config, lists = book(text % kind, l=[Entry(f"u{i}") for i in range(7)])
         core = Core(config, RING, lists)
         core.judge(decoded(events, config))
-        state = core.snapshot()["judge"]
+        state = core.snapshot()["core"]
         learned[kind] = [
-            value.tobytes() for name, value in sorted(state.items()) if name.startswith("model/")
+            value.tobytes() for name, value in sorted(state.items()) if name.startswith("judge/model/")
         ]
     plain = Core(parse_config({"a.yaml": model.encode()})[0], RING)
     never = [
         value.tobytes()
-        for name, value in sorted(plain.snapshot()["judge"].items())
-        if name.startswith("model/")
+        for name, value in sorted(plain.snapshot()["core"].items())
+        if name.startswith("judge/model/")
     ]
     plain.judge(decoded(events, config))
     always = [
         value.tobytes()
-        for name, value in sorted(plain.snapshot()["judge"].items())
-        if name.startswith("model/")
+        for name, value in sorted(plain.snapshot()["core"].items())
+        if name.startswith("judge/model/")
     ]
     assert learned["white"] == learned["grey"] == always != never
     assert learned["black"] == never
