@@ -18,9 +18,10 @@ from rich.text import Text
 from console.figures import Count, Notice
 
 CLEAN_STYLE, SUSPECT_STYLE, QUIET_STYLE = "green", "red", "dim"
-SHOWN_ALERTS = 5
+SHOWN_ALERTS = 3
+"""Of two lines each; with more the view would be higher than the 24 lines that every terminal has."""
 _BAR_WIDTH = 34
-_PICTURE_WIDTH = 90
+_PICTURE_WIDTH = 100
 _LEVEL_STYLES = {"block": "bold red", "review": "yellow", "observe": "cyan"}
 
 
@@ -67,7 +68,7 @@ class Moment:
 
 
 def draw(moment: Moment) -> RenderableType:
-    """The whole view; some 25 lines of 80 columns."""
+    """The whole view; 24 lines of 80 columns, or fewer."""
     return Group(
         _head(moment),
         _panel("funnel: people by step 漏斗", _bars(moment.funnel)),
@@ -148,18 +149,22 @@ def bar(count: Count, largest: int, width: int = _BAR_WIDTH) -> Text:
 
 def _alerts(moment: Moment) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
-    for _ in range(2):
-        grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True, overflow="ellipsis")
+    # Whatever the titles want, when and how bad stays whole.
+    grid.add_column(no_wrap=True, min_width=len("02 Mar 00:00"))
+    grid.add_column(no_wrap=True, min_width=len("resolved"))
+    grid.add_column()
     shown = list(reversed(moment.alerts[-SHOWN_ALERTS:]))
     for notice in shown:
         resolved = notice.state == "resolved"
         style = CLEAN_STYLE if resolved else _LEVEL_STYLES.get(notice.severity, "")
-        grid.add_row(
-            moment.local_time(notice.since_ms),
-            Text(notice.state if resolved else notice.severity, style),
-            Text(f"{notice.title_zh}  {notice.title_en}"),
-        )
-    for _ in range(SHOWN_ALERTS - len(shown)):  # the view keeps its height
+        told = notice.state if resolved else notice.severity
+        grid.add_row(moment.local_time(notice.since_ms), Text(told, style), _cut(notice.title_zh))
+        grid.add_row("", "", _cut(notice.title_en, QUIET_STYLE))
+    for _ in range(2 * (SHOWN_ALERTS - len(shown))):  # the view keeps its height
         grid.add_row("", "", "")
     return grid
+
+
+def _cut(told: str, style: str = "") -> Text:
+    """One line, whatever its length; that something is missing is seen."""
+    return Text(told, style, no_wrap=True, overflow="ellipsis")

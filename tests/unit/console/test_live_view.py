@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from console.figures import Count, Notice
-from console.live_view import Moment, alert_line, bar, draw, line, save_picture
+from console.live_view import SHOWN_ALERTS, Moment, alert_line, bar, draw, line, save_picture
 
 ALERT = Notice("block", "open", 1_772_380_800_000, "设备农场", "a device farm")
 MOMENT = Moment(
@@ -49,16 +50,25 @@ def test_the_view_fits_eighty_columns_and_shows_numbers_and_reasons() -> None:
         "800",
         "02 Mar 00:00",
         "block",
-        "设备农场  a device farm",
+        "设备农场",
+        "a device farm",
     ):
         assert shown in text
 
 
+def test_long_titles_are_cut_and_neither_time_nor_severity_is() -> None:
+    long = Notice("review", "open", ALERT.since_ms, "同一设备" * 20, "several accounts " * 10)
+    text = _drawn(replace(MOMENT, alerts=[long] * 5))
+    assert text.count("02 Mar 00:00  review ") == SHOWN_ALERTS
+    assert text.count("同一设备") > text.count("…") == 2 * SHOWN_ALERTS
+    assert len(text.splitlines()) <= 24
+
+
 def test_only_the_newest_alerts_are_drawn_and_the_view_keeps_its_height() -> None:
     many = [Notice("review", "open", ALERT.since_ms, "", f"alert {number}") for number in range(9)]
-    text = _drawn(Moment(**{name: getattr(MOMENT, name) for name in Moment.__slots__} | {"alerts": many}))
+    text = _drawn(replace(MOMENT, alerts=many))
     assert "alert 8" in text
-    assert "alert 3" not in text
+    assert f"alert {8 - SHOWN_ALERTS}" not in text
     assert len(text.splitlines()) == len(_drawn(MOMENT).splitlines())
 
 
