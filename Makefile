@@ -1,14 +1,17 @@
 # Everything a developer or CI calls; the steps themselves are in scripts/.
 python := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo setup lock test test-unit faults check format docs bench clean
+.PHONY: help demo install setup lock test test-unit faults check format docs bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## watch a campaign under attack, on this machine alone, in under two minutes (args="--help")
-	@scripts/setup.sh demo
+	@scripts/setup.sh program
 	@.venv/bin/woolwatch demo $(args)
+
+install: ## make .venv with the woolwatch command, and nothing for tests: needs Python alone
+	@scripts/setup.sh program
 
 setup: ## make .venv with the woolwatch command and install all that the machine lacks
 	@scripts/setup.sh

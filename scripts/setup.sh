@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes everything ready to run and test woolwatch: system programs, .venv, the jars of the test broker. With the
-# argument demo only what the demo needs, which is Python: its broker and a Redis come with Python packages.
+# argument program only what woolwatch and its demo need, which is Python: a broker and a Redis come with its packages.
 # Asks nothing, and does nothing when nothing changed. Exit 3: something is missing that only root may install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -39,7 +39,7 @@ available() {
 
 missing_packages() {
   find_python >/dev/null || available python3.11-venv python3-venv
-  if [ "$purpose" = demo ]; then
+  if [ "$purpose" = program ]; then
     return
   fi
   has_java || available openjdk-17-jre-headless openjdk-21-jre-headless default-jre-headless
@@ -54,7 +54,7 @@ install_system() {
   fi
   if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
     mapfile -t packages < <(missing_packages)
-    say 'this machine lacks programs that only root may install. Run this, then make setup again:'
+    say 'this machine lacks programs that only root may install. Run this, then the same again:'
     say "    sudo apt-get update && sudo apt-get install -y ${packages[*]}"
     exit 3
   fi
@@ -99,7 +99,7 @@ sys.exit(not is_warm(use_kernel_cache()))'; then
 mkdir -p .cache
 install_system
 install_python
-if [ "$purpose" != demo ]; then
+if [ "$purpose" != program ]; then
   scripts/kafka_jars.sh
 fi
 compile_kernels
