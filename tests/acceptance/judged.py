@@ -15,7 +15,8 @@ from simulation.breaks import Break
 from simulation.campaign import Campaign
 from simulation.files import truth_path, write_campaign
 from simulation.score import Score, score
-from streams.config_files import read_config
+from streams.config_files import read_config_folder
+from streams.list_books import ListBooks
 from streams.recordings import unseen
 from streams.replay import replay
 from tests.services import REPOSITORY
@@ -51,8 +52,9 @@ def judge(folder: Path, config: str, *, seed: int, events: int, break_: Break | 
     path = folder / "campaign.parquet"
     campaign = Campaign(seed=seed, events=events, start_ms=START_MS, duration_ms=2 * DAY_MS, break_=break_)
     write_campaign(campaign.batches(), path, progress=unseen)
-    read, notices = read_config(REPOSITORY / config)
-    assert notices == []
-    summary = replay([path], read, KeyRing(b"k" * 32), folder / "out")
+    read, ring = read_config_folder(REPOSITORY / config), KeyRing(b"k" * 32)
+    assert read.notices == []
+    lists = ListBooks(ring, read.lists.__getitem__).of(read.config)
+    summary = replay([path], read.config, ring, folder / "out", lists=lists)
     truth = truth_path(path)
     return Judged(folder / "out", truth, summary.outcomes, score(folder / "out", truth), summary.kpi_alerts)
