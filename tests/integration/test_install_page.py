@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,8 @@ def test_ten_minutes(
     script = script.replace("handset}\nYAML", f"handset}}\ntopics:{names}\nYAML")
     script = script.replace("http: 127.0.0.1:0", f"http: 127.0.0.1:0\nnamespace: {topic_prefix.rstrip('-')}")
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
-    (tmp_path / "config").symlink_to(REPOSITORY / "config")
+    # No link: cp -r would copy the link, and the page's site.yaml would land among the shipped files.
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
