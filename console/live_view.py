@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ CLEAN_STYLE, SUSPECT_STYLE, QUIET_STYLE = "green", "red", "dim"
 SHOWN_ALERTS = 3
 """Of two lines each; with more the view would be higher than the 24 lines that every terminal has."""
 _BAR_WIDTH = 34
+_FETCHED_FONTS = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 _PICTURE_WIDTH = 100
 _LEVEL_STYLES = {"block": "bold red", "review": "yellow", "observe": "cyan"}
 
@@ -95,7 +97,9 @@ def save_picture(moment: Moment, file: Path) -> None:
     """Draw the view as an SVG."""
     console = Console(record=True, width=_PICTURE_WIDTH, file=StringIO(), force_terminal=True)
     console.print(draw(moment))
-    console.save_svg(str(file), title="woolwatch demo")
+    # Without the fonts that it would fetch from elsewhere: whoever looks has a monospaced one.
+    drawn = _FETCHED_FONTS.sub("", console.export_svg(title="woolwatch demo"))
+    file.write_text(drawn, encoding="utf-8")
 
 
 def alert_line(notice: Notice, moment: Moment) -> str:
