@@ -92,16 +92,25 @@ class FaultRun:
                 "bootstrap.servers": self.installation.kafka.bootstrap,
                 "partitioner": "murmur2_random",
                 "enable.idempotence": True,
+                # The topics may be made only when the first worker starts.
+                "topic.metadata.propagation.max.ms": 120_000,
             }
         )
+        refused: list[object] = []
         clicks, participations = self.installation.topics("clicks", "participations")
         for chunk in itertools.count():
             made = made_events(_CHUNK, seed=1000 * seed + chunk)
             for line in made:
                 event = _read(line)
                 topic = participations if event.get("event") in PARTICIPATION_EVENTS else clicks
-                producer.produce(topic, line, str(event.get("user_id", "")))
+                producer.produce(
+                    topic,
+                    line,
+                    str(event.get("user_id", "")),
+                    on_delivery=lambda error, _: refused.append(error) if error else None,
+                )
             assert producer.flush(_PATIENCE_S) == 0, "Kafka does not take events"
+            assert not refused, refused[0]
             lines += made
             self.fed += len(made)
             if stop.wait(len(made) / rate):
