@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 the answer is no; 2 wrong use or config; 3 a component is 
 from __future__ import annotations
 
 import sys
+import traceback
 
 import click
 
@@ -49,3 +50,6 @@ def main() -> None:
     except WoolwatchError as error:
         errors.print(str(error), markup=False)
         sys.exit(error.exit_code)
+    except Exception:  # noqa: BLE001 - Python would exit with 1, which says that the answer is no
+        traceback.print_exc()
+        sys.exit(WoolwatchError.exit_code)

@@ -87,8 +87,9 @@ def reconcile(settings: Settings) -> Report:
     """
     accounts = read_accounts(settings.out_folder)
     with open_topics(kafka_brokers(settings), wait_s=settings.wait_s) as topics:
-        begins = {role: topics.begin_offsets(settings.topic(role)) for role in TOPICS}
+        # In this order: a topic that is made meanwhile has no end yet, rather than no beginning.
         ends = {role: topics.end_offsets(settings.topic(role)) for role in TOPICS}
+        begins = {role: topics.begin_offsets(settings.topic(role)) for role in TOPICS}
     by_source = {(account.topic, account.partition): account for account in accounts.sources}
     reports, problems = [], list(accounts.problems)
     for role in TOPICS:
