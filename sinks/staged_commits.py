@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeVar
 
 import pyarrow.parquet as pq
 
+from sinks.column_options import column_options
 from sinks.commit_log import (
     STAGING_FOLDER,
     Account,
@@ -45,13 +46,6 @@ Item = TypeVar("Item")
 _THREADS = 8
 """Most of the work on many small files is waiting for the disk."""
 
-# Ids and floats hardly repeat: a dictionary of them costs time and saves nothing.
-_WITHOUT_DICTIONARY = frozenset(
-    {"event_id", "ts", "offset", "user", "device", "ip", "score", "evidence", "sealed"}
-)
-_WITH_STATISTICS = frozenset(
-    {"event_id", "event", "ts", "offset", "user", "device", "ip", "channel", "campaign", "score", "level"}
-)
 _FEW_ROWS = 1_000
 _WIDE = frozenset({"event_id", "user", "device", "ip", "evidence", "sealed"})
 """To compress a column costs as much as to write it. In a file of few rows only these are worth it: half the time."""
@@ -207,10 +201,7 @@ def _write_parquet(table: Table, path: Path) -> None:
         path,
         compression="zstd" if packed is names else dict.fromkeys(packed, "zstd"),
         compression_level=1 if packed is names else dict.fromkeys(packed, 1),
-        use_dictionary=[
-            name for name in names if name not in _WITHOUT_DICTIONARY and not name.startswith("m_")
-        ],
-        write_statistics=[name for name in names if name in _WITH_STATISTICS],
+        **column_options(names),
     )
 
 
