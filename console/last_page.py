@@ -13,7 +13,7 @@ from rich.text import Text
 
 from console.figures import Count
 from console.live_view import QUIET_STYLE, bar
-from console.outcome import TRUTH_FILE, Caught, Outcome, People
+from console.outcome import TRUTH_FILE, Caught, CaughtKind, Outcome, People
 
 _BAR_WIDTH = 20
 
@@ -58,11 +58,18 @@ def _heading(text: str) -> Text:
     return Text(f"\n{text}", style="bold")
 
 
-def _kinds(kinds: Sequence[Caught]) -> Table:
-    grid = _grid("kind", "people", "caught", "recall")
+def _kinds(kinds: Sequence[CaughtKind]) -> Table:
+    grid = _grid("kind", "people", "caught", "recall", "precision")
     for kind in kinds:
         shown = bar(Count(kind.name, kind.users, kind.users - kind.flagged), kind.users, _BAR_WIDTH)
-        grid.add_row(kind.name, f"{kind.users:,}", f"{kind.flagged:,}", f"{kind.share:.0%}", shown)
+        grid.add_row(
+            kind.name,
+            f"{kind.users:,}",
+            f"{kind.flagged:,}",
+            f"{kind.recall:.0%}",
+            f"{kind.precision:.1%}",
+            shown,
+        )
     return grid
 
 

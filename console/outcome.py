@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from simulation.score import FLAGGED, Group, Score, score
+from simulation.score import Kind, Score, read_flags, score
 from sinks.commit_log import read_accounts
 
 TRUTH_FILE = "truth.parquet"
@@ -20,12 +20,23 @@ Table: TypeAlias = Any
 
 
 class Caught(msgspec.Struct, frozen=True):
-    """Users of one kind or crowd, and how many of them have a verdict of ``review`` or ``block``."""
+    """Users of one crowd, and how many of them have a verdict of ``review`` or ``block``."""
 
     name: str
     users: int
     flagged: int
     share: float
+
+
+class CaughtKind(msgspec.Struct, frozen=True):
+    """Planted users of one kind; ``charged``: honest ones flagged on its account (:mod:`simulation.false_alarms`)."""
+
+    name: str
+    users: int
+    flagged: int
+    recall: float
+    charged: float
+    precision: float
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -66,13 +77,14 @@ class Outcome(msgspec.Struct, frozen=True):
     events
         What became of every record.
     kinds
-        Planted users by kind; ``share`` is the recall.
+        Planted users by kind. An honest user belongs to none, and is charged to kinds by the reasons that flagged them;
+        over all kinds this adds up to the flagged honest users.
     crowds
         Honest users by the crowd they stand in; ``share`` were wrongly flagged.
     precision, recall
         Planted among the flagged; flagged among the planted.
     reasons
-        By number of users. An honest user belongs to no kind, so precision is told by reason.
+        By number of users.
     planted_cost_minor, prevented_cost_minor, refused_cost_minor
         What the campaign gave or would have given to planted users; the part of it in events judged review or block;
         what was held back from honest users in the same way.
@@ -84,7 +96,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     out: str
     events: Events
-    kinds: tuple[Caught, ...]
+    kinds: tuple[CaughtKind, ...]
     crowds: tuple[Caught, ...]
     precision: float
     recall: float
@@ -119,8 +131,8 @@ def outcome(out: Path, *, campaign: str, funnel: str, seconds: float) -> Outcome
     return Outcome(
         out=str(out),
         events=count_events(out),
-        kinds=_caught(found.kinds),
-        crowds=_caught(found.crowds),
+        kinds=tuple(map(_kind, found.kinds)),
+        crowds=tuple(Caught(crowd.name, crowd.users, crowd.flagged, crowd.share) for crowd in found.crowds),
         precision=found.precision,
         recall=found.recall,
         reasons=_reasons(out),
@@ -133,24 +145,18 @@ def outcome(out: Path, *, campaign: str, funnel: str, seconds: float) -> Outcome
     )
 
 
-def _caught(groups: tuple[Group, ...]) -> tuple[Caught, ...]:
-    return tuple(Caught(group.name, group.users, group.flagged, group.share) for group in groups)
+def _kind(kind: Kind) -> CaughtKind:
+    return CaughtKind(kind.name, kind.users, kind.flagged, kind.share, kind.charged, kind.precision)
 
 
 def _reasons(out: Path) -> tuple[Reason, ...]:
-    verdicts = pq.read_table(
-        out / "verdicts", columns=["event_id", "reasons"], filters=pc.field("level").isin(FLAGGED)
-    )
-    truth = pq.read_table(out / TRUTH_FILE, columns=["event_id", "user_id", "label"])
-    verdicts = verdicts.combine_chunks()
-    parents = pc.list_parent_indices(verdicts["reasons"])
-    reasons = {"event_id": verdicts["event_id"].take(parents), "reason": pc.list_flatten(verdicts["reasons"])}
-    rows = pa.table(reasons).join(truth, "event_id", join_type="inner")
-    users = rows.group_by(["reason", "user_id", "label"]).aggregate([])
-    counted = users.group_by("reason").aggregate([("user_id", "count"), ("label", "sum")])
+    flags = read_flags(out, out / TRUTH_FILE)
+    columns = {"reason": flags["reason"], "planted": pc.is_valid(flags["kind"]).cast(pa.int64())}
+    counted = pa.table(columns).group_by("reason").aggregate([("planted", "count"), ("planted", "sum")])
     found = [
-        Reason(row["reason"], row["user_id_count"], row["label_sum"], row["label_sum"] / row["user_id_count"])
+        Reason(row["reason"], users, planted, planted / users)
         for row in counted.to_pylist()
+        for users, planted in [(row["planted_count"], row["planted_sum"])]
     ]
     return tuple(sorted(found, key=lambda reason: (-reason.users, reason.name)))
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from schemas.errors import RecordingError
+from simulation.false_alarms import charges
 from simulation.rendering import Table
 
 FLAGGED = ("review", "block")
@@ -39,13 +40,29 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind(Group):
+    """Planted users of one kind, and the honest people who were flagged on its account.
+
+    ``charged`` is a number of people, but seldom a whole one: see :mod:`simulation.false_alarms`.
+    """
+
+    charged: float
+
+    @property
+    def precision(self) -> float:
+        """Caught of this kind among these and the honest people charged to it; 1 if there are neither."""
+        flagged = self.flagged + self.charged
+        return self.flagged / flagged if flagged else 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """A campaign's outcome, counted in users; money in minor units.
 
     Parameters
     ----------
     kinds
-        Planted users by kind, alphabetically.
+        Planted users by kind, alphabetically; what is charged to them adds up to all flagged honest users.
     crowds
         Honest users by the crowd they stand in; ``none`` are those in no crowd.
     planted_cost_minor
@@ -56,7 +73,7 @@ class Score:
         What was held back from honest users in the same way.
     """
 
-    kinds: tuple[Group, ...]
+    kinds: tuple[Kind, ...]
     crowds: tuple[Group, ...]
     planted_cost_minor: int
     prevented_cost_minor: int
@@ -107,6 +124,7 @@ def score(out: Path, truth: Path) -> Score:
     try:
         verdicts = pq.read_table(out / "verdicts", columns=_VERDICT_COLUMNS)
         known = pq.read_table(truth, columns=_TRUTH_COLUMNS)
+        flags = read_flags(out, truth)
     except (OSError, pa.ArrowException) as error:
         raise RecordingError(f"{out / 'verdicts'} beside {truth}: not readable: {error}") from error
     rows = verdicts.join(known, "event_id", join_type="inner")
@@ -114,8 +132,9 @@ def score(out: Path, truth: Path) -> Score:
     planted = pc.is_valid(rows["truth_kind"]).to_numpy()
     cost = pc.fill_null(rows["cost_minor"], 0).to_numpy()
     users = _users(rows, flagged)
+    kinds = _groups(users.filter(pc.is_valid(users["kind"])), "kind")
     return Score(
-        kinds=_groups(users.filter(pc.is_valid(users["kind"])), "kind"),
+        kinds=_kinds(kinds, flags),
         crowds=_groups(users.filter(pc.is_null(users["kind"])), "crowd"),
         planted_cost_minor=int(cost[planted].sum()),
         prevented_cost_minor=int(cost[planted & flagged].sum()),
@@ -123,11 +142,28 @@ def score(out: Path, truth: Path) -> Score:
     )
 
 
+def read_flags(out: Path, truth: Path) -> Table:
+    """Who was flagged by what: a row of ``user``, ``kind`` (null: honest) and ``reason`` for each reason of a user."""
+    verdicts = pq.read_table(
+        out / "verdicts", columns=["event_id", "reasons"], filters=pc.field("level").isin(FLAGGED)
+    ).combine_chunks()
+    known = pq.read_table(truth, columns=["event_id", "user_id", "truth_kind"])
+    at = pc.list_parent_indices(verdicts["reasons"])
+    flagged = pa.table(
+        {"event_id": verdicts["event_id"].take(at), "reason": pc.list_flatten(verdicts["reasons"])}
+    )
+    rows = flagged.join(known, "event_id", join_type="inner").rename_columns(
+        {"user_id": "user", "truth_kind": "kind"}
+    )
+    return rows.group_by(["user", "kind", "reason"]).aggregate([])
+
+
 def as_text(score: Score) -> str:
     """The score as a table for people."""
-    lines = ["planted            users   caught   recall"]
+    lines = ["planted            users   caught   recall  precision"]
     lines += [
-        f"{group.name:<16}{group.users:8,}{group.flagged:9,}{group.share:9.3f}" for group in score.kinds
+        f"{kind.name:<16}{kind.users:8,}{kind.flagged:9,}{kind.share:9.3f}{kind.precision:11.4f}"
+        for kind in score.kinds
     ]
     lines += ["", "honest             users  flagged"]
     lines += [f"{group.name:<16}{group.users:8,}{group.flagged:9,}" for group in score.crowds]
@@ -156,6 +192,13 @@ def _groups(users: Table, column: str) -> tuple[Group, ...]:
     )
     grouped = named.group_by("name").aggregate([("flagged", "count"), ("flagged", "sum")]).sort_by("name")
     return tuple(Group(row["name"], row["flagged_count"], row["flagged_sum"]) for row in grouped.to_pylist())
+
+
+def _kinds(kinds: tuple[Group, ...], flags: Table) -> tuple[Kind, ...]:
+    charged = charges(flags, [kind.name for kind in kinds])
+    return tuple(
+        Kind(kind.name, kind.users, kind.flagged, people) for kind, people in zip(kinds, charged, strict=True)
+    )
 
 
 def _sum(name: str, groups: tuple[Group, ...]) -> Group:

@@ -13,6 +13,26 @@ import redis
 
 from schemas.config import Config
 
+CHARGED = """
+with flags as (
+    select distinct user_id, truth_kind as kind, unnest(reasons) as reason from {judged} where flagged
+), kinds as (
+    select distinct truth_kind as kind from {judged} where truth_kind is not null
+), caught as (
+    select reason, kinds.kind, count(flags.kind) as people
+    from (select distinct reason from flags) cross join kinds left join flags using (reason, kind) group by all
+), shares as (
+    select reason, kind, coalesce(people / nullif(sum(people) over (partition by reason), 0),
+        1 / count(*) over (partition by reason)) as share
+    from caught
+), alarms as (
+    select reason, 1 / count(*) over (partition by user_id) as part from flags where kind is null
+)
+select kind, coalesce(sum(part * share), 0)
+from kinds left join (shares join alarms using (reason)) using (kind) group by 1 order by 1
+"""
+"""Flagged honest people by the kind that they are charged to; ``judged`` has user_id, truth_kind, reasons, flagged."""
+
 
 def rows_of(folder: Path, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
     """Rows of a table; none when it has no file."""

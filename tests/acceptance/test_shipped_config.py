@@ -10,6 +10,7 @@ from simulation.breaks import Break
 from simulation.score import as_text
 from streams.config_files import read_config
 from tests.acceptance.judged import START_MS, Judged, judge
+from tests.recounts import CHARGED
 from tests.services import REPOSITORY
 
 EVENTS = 60_000
@@ -31,6 +32,7 @@ def test_the_flagged_are_planted_and_most_of_each_kind_are_flagged(judged: Judge
     assert len(result.kinds) == 6
     for kind in result.kinds:
         assert kind.share >= 0.8, as_text(result)
+        assert kind.precision >= 0.93, as_text(result)
     assert result.prevented_cost_minor >= 0.7 * result.planted_cost_minor
     assert result.refused_cost_minor <= 0.01 * result.prevented_cost_minor
 
@@ -53,6 +55,10 @@ def test_the_score_is_what_the_tables_say(judged: Judged) -> None:
             FROM verdicts JOIN truth USING (event_id) GROUP BY ALL)
         WHERE truth_kind IS NOT NULL GROUP BY 1 ORDER BY 1""")
     assert rows == [(kind.name, kind.users, kind.flagged) for kind in judged.score.kinds]
+    flagged = "(SELECT *, level IN ('review', 'block') AS flagged FROM verdicts JOIN truth USING (event_id))"
+    charged = [(kind.name, pytest.approx(kind.charged)) for kind in judged.score.kinds]
+    assert judged.ask(CHARGED.format(judged=flagged)) == charged
+    assert sum(kind.charged for kind in judged.score.kinds) == pytest.approx(judged.score.honest.flagged)
     money = judged.ask("""
         SELECT sum(cost_minor), sum(cost_minor) FILTER (level IN ('review', 'block'))
         FROM verdicts JOIN truth USING (event_id) WHERE label = 1""")

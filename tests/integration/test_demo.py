@@ -20,6 +20,7 @@ import duckdb
 import pytest
 
 from tests.command import WOOLWATCH
+from tests.recounts import CHARGED
 from tests.services import LOOPBACK, REPOSITORY
 
 pytestmark = pytest.mark.integration
@@ -189,13 +190,28 @@ def test_who_was_caught_is_what_duckdb_finds(
             f"select {column}, count(*), count_if(flagged) from people where kind is {which} group by 1 order by 1"
         ).fetchall()
         assert [(row["name"], row["users"], row["flagged"]) for row in outcome[shown]] == rows
-        assert [row["share"] for row in outcome[shown]] == [flagged / users for _, users, flagged in rows]
+        share = "recall" if shown == "kinds" else "share"
+        assert [row[share] for row in outcome[shown]] == [flagged / users for _, users, flagged in rows]
     assert len(outcome["kinds"]) == 6
     precision, recall = tables.sql(
         "select count_if(flagged and kind is not null) / count_if(flagged), "
         "count_if(flagged and kind is not null) / count_if(kind is not null) from people"
     ).fetchall()[0]
     assert (outcome["precision"], outcome["recall"]) == pytest.approx((precision, recall))
+
+
+def test_precision_by_kind_is_what_duckdb_finds(
+    outcome: dict[str, Any], tables: duckdb.DuckDBPyConnection
+) -> None:
+    rows = tables.sql(CHARGED.format(judged="judged")).fetchall()
+    kinds = outcome["kinds"]
+    assert [(row["name"], row["charged"]) for row in kinds] == [
+        (name, pytest.approx(charged)) for name, charged in rows
+    ]
+    for row in kinds:
+        assert row["precision"] == pytest.approx(row["flagged"] / (row["flagged"] + row["charged"]))
+    held_back = sum(crowd["flagged"] for crowd in outcome["crowds"])
+    assert sum(row["charged"] for row in kinds) == pytest.approx(held_back)
 
 
 def test_reasons_and_money_are_what_duckdb_finds(
