@@ -24,6 +24,8 @@ SENT, AGAIN, NEVER = (
     Reply(sent=False, reason="no"),
 )
 
+Answer = Callable[[Sequence[Alert]], list[Reply]]
+
 
 class Known:
     """What Redis would remember."""
@@ -41,24 +43,24 @@ class Known:
 class Scripted(Channel):
     """Answers each call with what the script says."""
 
-    def answer(self, alerts: Sequence[Alert]) -> list[Reply]:
-        raise NotImplementedError
+    def __init__(self, answer: Answer) -> None:
+        super().__init__("ops", AlertChannel(), "url")
+        self._answer = answer
 
     async def send(self, alerts: Sequence[Alert]) -> list[Reply]:
-        return self.answer(alerts)
+        return self._answer(alerts)
 
 
 def run(
     monkeypatch: pytest.MonkeyPatch,
     told: list[tuple[int, Alert]],
-    answer: Callable[[Sequence[Alert]], list[Reply]],
+    answer: Answer,
     *,
     known: Known | None = None,
     give_up_s: float = 3600,
 ) -> list[Delivery | None]:
     """How all of them ended, in the order in which they did."""
     monkeypatch.setattr(streams.alert_notifier, "_FIRST_PAUSE_S", 0.0)
-    monkeypatch.setattr(Scripted, "answer", staticmethod(answer))
 
     async def main() -> list[Delivery | None]:
         ended: list[Delivery | None] = []
@@ -70,7 +72,7 @@ def run(
                 done.set()
 
         stream = cast("AlertStream", known or Known())
-        notifier = Notifier(Scripted("ops", AlertChannel(), "url"), stream, give_up_s=give_up_s)
+        notifier = Notifier(Scripted(answer), stream, give_up_s=give_up_s)
         for offset, alert in told:
             notifier.put(alert, offset, end)
         task = asyncio.create_task(notifier.run())
