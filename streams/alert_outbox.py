@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import zlib
 from collections.abc import Awaitable, Iterable
+from functools import partial
 from typing import Any
 
-from aiokafka.errors import KafkaError
-
 from schemas.alerts import Alert, encode_alert
+from streams.resending import sent_until_taken
 from streams.settings import Settings
 from streams.transport import BatchApp
-
-log = logging.getLogger(__name__)
-
-RESEND_S = 0.5
 
 
 def alert_partition(alert: Alert, partitions: int) -> int:
@@ -45,22 +39,14 @@ class AlertOutbox:
 
     async def tell(self, alerts: Iterable[Alert]) -> None:
         """Publish; returns when all of them are durable. While the brokers do not take one it is sent again."""
-        sent = [(alert, await self._send(alert)) for alert in alerts]
-        for alert, acknowledged in sent:
-            await self._durable(alert, acknowledged)
+        sent = [
+            await sent_until_taken(partial(self._send, alert), what=f"alert {alert.id}") for alert in alerts
+        ]
+        for durable in sent:
+            await durable
 
     async def _send(self, alert: Alert) -> Awaitable[Any]:
         partition = alert_partition(alert, self._partitions)
         key, value = alert.key.encode(), encode_alert(alert)
         sent: Awaitable[Any] = await self._app.producer.send(self._topic, key, value, partition, None, None)
         return sent
-
-    async def _durable(self, alert: Alert, sent: Awaitable[Any]) -> None:
-        while True:
-            try:
-                await sent
-                return
-            except KafkaError as error:
-                log.warning("Kafka did not take alert %s, it is sent again: %r", alert.id, error)
-                await asyncio.sleep(RESEND_S)
-                sent = await self._send(alert)

@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from typing import Any
-
-from aiokafka.errors import KafkaError
 
 from detectors.lists import ListBook
 from schemas.config import Config
@@ -29,6 +27,7 @@ from streams.list_store import ListStore
 from streams.log_reader import LogReader
 from streams.meters import Pulse, Sample
 from streams.pulse import Watchdog, measure
+from streams.resending import sent_until_taken
 from streams.security import kafka_brokers, redis_client
 from streams.settings import Settings
 from streams.shard_seat import ShardSeat
@@ -56,7 +55,6 @@ REVOKE_TIMEOUT_S = 4.0
 MAX_RECORDS = 100_000
 FETCH_BYTES = 4 * 1024 * 1024
 """What the broker sends of a partition at once makes the turns; large ones cost less an event."""
-RESEND_S = 0.5
 
 
 class Engine:
@@ -305,25 +303,11 @@ class Engine:
     async def _send(
         self, topic: str, partition: int, value: bytes, key: bytes | None = None
     ) -> Awaitable[int]:
-        async def publish() -> Awaitable[Any]:
-            producer = self.app.producer
-            sent: Awaitable[Any] = await producer.send(
-                self._settings.topic(topic), key, value, partition, None, None
-            )
+        """Send until it is taken. One that comes twice by that does no harm: turns and their answers have numbers."""
+
+        async def send() -> Awaitable[Any]:
+            name = self._settings.topic(topic)
+            sent: Awaitable[Any] = await self.app.producer.send(name, key, value, partition, None, None)
             return sent
 
-        return _acknowledged(await publish(), publish)
-
-
-async def _acknowledged(sent: Awaitable[Any], publish: Callable[[], Awaitable[Awaitable[Any]]]) -> int:
-    """The offset of a record; while the brokers do not take it, it is sent again.
-
-    A record that comes twice by that does no harm: turns carry numbers, and so does everything that answers them.
-    """
-    while True:
-        try:
-            return int((await sent).offset)
-        except KafkaError as error:
-            log.warning("Kafka did not take a record, it is sent again: %r", error)
-            await asyncio.sleep(RESEND_S)
-            sent = await publish()
+        return await sent_until_taken(send)
