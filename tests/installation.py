@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from kafka import KafkaAdminClient
 from kafka.structs import OffsetAndMetadata
@@ -217,6 +217,13 @@ class Installation:
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         return {**os.environ, "WOOLWATCH_KEY": KEY, "PYTHONPATH": str(REPOSITORY), **more}
+
+
+class Install(Protocol):
+    """The fixture ``install`` of tests/integration."""
+
+    def __call__(self, partitions: int, config: str | None = None, **blocks: str) -> Installation:
+        """An installation under this config; without one, that of tests/made_events.py and these files by name."""
 
 
 def _delay(label_delay: str | None) -> tuple[str, ...]:

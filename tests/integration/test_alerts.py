@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,12 @@ import redis
 
 from schemas.alerts import alert_id
 from tests.alert_receiver import receiver
-from tests.installation import PATIENCE_S, Installation
-from tests.made_events import made_events, write_config, write_recording
+from tests.installation import PATIENCE_S, Install
+from tests.made_events import made_events, write_recording
 from tests.recounts import rows_of
-from tests.services import KafkaBroker, RedisServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
-Install = Callable[..., Installation]
 PERIOD_MS, LATENESS_MS = 1_800_000, 600_000
 BLOCKS = """
 lateness: 10m
@@ -41,23 +38,6 @@ TIES = (
 )
 """Reasons in tests/made_events.py by falling weight, and what they look at."""
 NOBODY = "http://127.0.0.1:1/"
-
-
-@pytest.fixture
-def install(
-    tmp_path: Path, kafka: KafkaBroker, redis_server: RedisServer, topic_prefix: str
-) -> Iterator[Install]:
-    """Make an installation of so many partitions."""
-    made: list[Installation] = []
-
-    def make(partitions: int) -> Installation:
-        config = write_config(tmp_path / "config", alerts=BLOCKS)
-        made.append(Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=partitions))
-        return made[-1]
-
-    yield make
-    for installation in made:
-        installation.close()
 
 
 def recount(out: Path) -> set[tuple[str, str]]:
@@ -103,7 +83,7 @@ def read_group(url: str, namespace: str) -> list[tuple[str, str]]:
 
 
 def test_each_incident_is_told_once_everywhere(install: Install, tmp_path: Path) -> None:
-    installation = install(2)
+    installation = install(2, alerts=BLOCKS)
     lines = made_events(9000, seed=5)
     halves = [
         write_recording(tmp_path / f"{i}.jsonl", part) for i, part in enumerate((lines[:5000], lines[5000:]))
@@ -137,7 +117,7 @@ def test_each_incident_is_told_once_everywhere(install: Install, tmp_path: Path)
 
 
 def test_one_partition_tells_what_replay_tells(install: Install, tmp_path: Path) -> None:
-    installation = install(1)
+    installation = install(1, alerts=BLOCKS)
     lines = [line for line in made_events(9000, seed=5) if b'"signup"' in line or b'"purchase"' in line]
     recording = write_recording(tmp_path / "events.jsonl", lines)
     installation.load(recording)

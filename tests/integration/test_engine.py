@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from streams.config_files import read_config
-from tests.installation import Installation
-from tests.made_events import STEPS, made_events, write_config, write_recording
+from tests.installation import Install
+from tests.made_events import STEPS, made_events, write_recording
 from tests.recounts import (
     recount_dau,
     recount_features,
@@ -19,30 +18,11 @@ from tests.recounts import (
     rows_of,
     same_tables,
 )
-from tests.services import KafkaBroker, RedisServer
 
 pytestmark = pytest.mark.integration
 
-Install = Callable[[int], Installation]
 HOUR_MS = 3_600_000
 GROSS = "* exclude (users_suspect, users_clean)"
-
-
-@pytest.fixture
-def install(
-    tmp_path: Path, kafka: KafkaBroker, redis_server: RedisServer, topic_prefix: str
-) -> Iterator[Install]:
-    """Make an installation of so many partitions."""
-    made: list[Installation] = []
-
-    def make(partitions: int) -> Installation:
-        config = write_config(tmp_path / "config")
-        made.append(Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=partitions))
-        return made[-1]
-
-    yield make
-    for installation in made:
-        installation.close()
 
 
 def test_one_partition_equals_replay_to_the_bit(install: Install, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -15,8 +14,7 @@ from schemas.alerts import Alert, decode_alert
 from schemas.keys import KeyRing
 from streams.config_files import read_config
 from streams.replay import replay
-from tests.installation import KEY, PATIENCE_S, Installation
-from tests.services import KafkaBroker, RedisServer
+from tests.installation import KEY, PATIENCE_S, Install, Installation
 
 pytestmark = pytest.mark.integration
 
@@ -30,19 +28,8 @@ kpi_alerts:
 """
 
 
-@pytest.fixture
-def installation(
-    tmp_path: Path, kafka: KafkaBroker, redis_server: RedisServer, topic_prefix: str
-) -> Iterator[Installation]:
-    config = tmp_path / "config"
-    config.mkdir()
-    (config / "metrics.yaml").write_text(CONFIG)
-    made = Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=PARTITIONS)
-    yield made
-    made.close()
-
-
-def test_one_alert_and_one_notice_through_a_kill(installation: Installation, tmp_path: Path) -> None:
+def test_one_alert_and_one_notice_through_a_kill(install: Install, tmp_path: Path) -> None:
+    installation = install(PARTITIONS, CONFIG)
     recording = tmp_path / "broken.parquet"
     begin = "1767225600000"  # 2026-01-01T00:00Z, the begin of a window
     installation.run(

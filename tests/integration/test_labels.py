@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.installation import Installation
+from tests.installation import Install
 from tests.labelled_events import CONFIG, labelled_events, write_labelled
 from tests.recounts import rows_of, same_tables
-from tests.services import KafkaBroker, RedisServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
-Install = Callable[[int], Installation]
 TABLES = ("verdicts", "late", "metrics/dau")
 
 
-@pytest.fixture
-def install(
-    tmp_path: Path, kafka: KafkaBroker, redis_server: RedisServer, topic_prefix: str
-) -> Iterator[Install]:
-    """Make an installation of so many partitions."""
-    made: list[Installation] = []
-
-    def make(partitions: int) -> Installation:
-        config = tmp_path / "config"
-        config.mkdir()
-        (config / "detectors.yaml").write_text(CONFIG)
-        made.append(Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=partitions))
-        return made[-1]
-
-    yield make
-    for installation in made:
-        installation.close()
-
-
 def test_one_partition_equals_replay_to_the_bit_through_a_kill(install: Install, tmp_path: Path) -> None:
-    installation = install(1)
+    installation = install(1, CONFIG)
     events = labelled_events(3000)
     parts = [
         write_labelled(tmp_path / f"{first}.jsonl", events[first : first + 1000])

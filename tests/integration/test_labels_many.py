@@ -16,10 +16,10 @@ from river import linear_model, preprocessing
 from schemas.events import TOPICS
 from schemas.lessons import Lessons, decode_lessons
 from schemas.sightings import Sightings, decode_sightings
-from tests.installation import Installation
+from tests.installation import Install
 from tests.labelled_events import CONFIG, DAY_MS, INPUTS, labelled_events, write_labelled
 from tests.recounts import rows_of
-from tests.services import KafkaBroker, RedisServer
+from tests.services import KafkaBroker
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
@@ -62,25 +62,19 @@ def _publish(kafka: KafkaBroker, topic: str, values: Any) -> None:
 
 
 def test_every_judge_learns_the_one_log(
-    tmp_path: Path, kafka: KafkaBroker, redis_server: RedisServer, topic_prefix: str
+    install: Install, tmp_path: Path, kafka: KafkaBroker, topic_prefix: str
 ) -> None:
-    config = tmp_path / "config"
-    config.mkdir()
-    (config / "detectors.yaml").write_text(CONFIG)
-    installation = Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=PARTITIONS)
+    installation = install(PARTITIONS, CONFIG)
     events = labelled_events(4000)
-    try:
-        workers = [installation.start_worker(), installation.start_worker()]
-        for part in (events[:1500], events[1500:2800], events[2800:]):
-            # In three pieces, so that judges learn of one another's labels in between.
-            recording = write_labelled(tmp_path / f"from-{part[0]['event_id']}.jsonl", part)
-            installation.load(recording, label_delay="1d")
-            installation.wait_until_judged(min(len(events), events.index(part[0]) + len(part)))
-        _publish(kafka, f"{topic_prefix}labels", BAD)
-        letters = _bad_labels(kafka, topic_prefix)
-        assert [installation.stop(worker) for worker in workers] == [0, 0]
-    finally:
-        installation.close()
+    workers = [installation.start_worker(), installation.start_worker()]
+    for part in (events[:1500], events[1500:2800], events[2800:]):
+        # In three pieces, so that judges learn of one another's labels in between.
+        recording = write_labelled(tmp_path / f"from-{part[0]['event_id']}.jsonl", part)
+        installation.load(recording, label_delay="1d")
+        installation.wait_until_judged(min(len(events), events.index(part[0]) + len(part)))
+    _publish(kafka, f"{topic_prefix}labels", BAD)
+    letters = _bad_labels(kafka, topic_prefix)
+    assert [installation.stop(worker) for worker in workers] == [0, 0]
     assert Counter(letters) == Counter(BAD.values())
     lessons = [
         (record.offset, found)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.installation import Installation
-from tests.made_events import made_events, write_config
+from tests.installation import Install
+from tests.made_events import made_events
 from tests.recounts import rows_of, same_tables
-from tests.services import KafkaBroker, RedisServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -44,12 +43,9 @@ def write_csv(path: Path, lines: list[bytes], *, iso: bool) -> Path:
     return path
 
 
-def test_a_csv_of_other_names_from_a_time_on(
-    tmp_path: Path, kafka: KafkaBroker, redis_server: RedisServer, topic_prefix: str
-) -> None:
+def test_a_csv_of_other_names_from_a_time_on(install: Install, tmp_path: Path) -> None:
     fields = "\n".join(f"  {ours}: {theirs}" for ours, theirs in NAMES.items())
-    config = write_config(tmp_path / "config", fields=f"fields:\n{fields}\n")
-    installation = Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=1)
+    installation = install(1, fields=f"fields:\n{fields}\n")
     # Of one topic, so that their order is the same everywhere.
     lines = [line for line in made_events(2_000, broken=False) if b'"product_view"' in line]
     before, after = lines[:200], lines[200:]
@@ -57,13 +53,10 @@ def test_a_csv_of_other_names_from_a_time_on(
     time.sleep(0.01)  # not waiting for anything: records go by the clock, in whole milliseconds
     start = datetime.now(UTC).isoformat()
     recording = write_csv(tmp_path / "after.csv", after, iso=True)
-    try:
-        installation.load(recording)
-        worker = installation.start_worker(WOOLWATCH_FROM=start)
-        installation.wait_until_judged(len(after))
-        assert installation.stop(worker) == 0
-    finally:
-        installation.close()
+    installation.load(recording)
+    worker = installation.start_worker(WOOLWATCH_FROM=start)
+    installation.wait_until_judged(len(after))
+    assert installation.stop(worker) == 0
     ids = {event_id for (event_id,) in rows_of(installation.out, "verdicts", "event_id")}
     assert ids == {json.loads(line)["event_id"] for line in after}
     installation.replay(recording, out=tmp_path / "replayed")
@@ -74,11 +67,8 @@ def test_a_csv_of_other_names_from_a_time_on(
     assert {(source["topic"], source["first"]) for source in state} >= {("clicks", len(before))}
 
 
-def test_a_file_of_seconds_is_noticed_at_once(
-    tmp_path: Path, kafka: KafkaBroker, redis_server: RedisServer, topic_prefix: str
-) -> None:
-    config = write_config(tmp_path / "config")
-    installation = Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=1)
+def test_a_file_of_seconds_is_noticed_at_once(install: Install, tmp_path: Path) -> None:
+    installation = install(1)
     file = tmp_path / "events.csv"
     file.write_text(
         "event_id,event,ts,user_id\n1,click,1767225600,a\n2,click,2026-01-01 00:00:00,b\n3,click,,c\n"

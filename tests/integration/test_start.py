@@ -21,7 +21,7 @@ from redis import Redis
 from schemas.keys import KeyRing
 from schemas.pseudonyms import Pseudonyms
 from tests.command import WOOLWATCH, run_woolwatch
-from tests.installation import KEY, Installation
+from tests.installation import KEY, Install, Installation
 from tests.made_events import made_events, write_config, write_recording
 from tests.recounts import rows_of, same_tables
 from tests.services import KafkaBroker, RedisServer
@@ -189,23 +189,17 @@ def ports_of(pid: int) -> list[int]:
     return listening
 
 
-def test_two_workers_start_with_the_same_flags_in_the_same_folder(
-    tmp_path: Path, kafka: KafkaBroker, redis_server: RedisServer, topic_prefix: str
-) -> None:
-    config = write_config(tmp_path / "config")
-    installation = Installation(tmp_path, kafka, redis_server, topic_prefix, config, partitions=2)
+def test_two_workers_start_with_the_same_flags_in_the_same_folder(install: Install, tmp_path: Path) -> None:
+    installation = install(2)
     lines = made_events(600)
-    try:
-        workers = [installation.start_worker(), installation.start_worker()]
-        for number in (1, 2):
-            wait_for(tmp_path / f"worker-{number:03d}.log", ": at turn 0")
-        installation.load(write_recording(tmp_path / "events.jsonl", lines))
-        installation.wait_until_judged(len(lines))
-        found = {pid: ports_of(pid) for worker in workers for pid in processes_of(worker)}
-        assert list(found.values()) == [[]] * 6
-        assert [installation.stop(worker) for worker in workers] == [0, 0]
-    finally:
-        installation.close()
+    workers = [installation.start_worker(), installation.start_worker()]
+    for number in (1, 2):
+        wait_for(tmp_path / f"worker-{number:03d}.log", ": at turn 0")
+    installation.load(write_recording(tmp_path / "events.jsonl", lines))
+    installation.wait_until_judged(len(lines))
+    found = {pid: ports_of(pid) for worker in workers for pid in processes_of(worker)}
+    assert list(found.values()) == [[]] * 6
+    assert [installation.stop(worker) for worker in workers] == [0, 0]
     left = {path.name for path in tmp_path.iterdir()} - {"worker-001.log", "worker-002.log"}
     assert left == {"config", "out", "state", "events.jsonl"}
 
