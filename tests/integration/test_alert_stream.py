@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -12,29 +10,14 @@ from redis.asyncio import Redis
 
 import sinks.alert_stream
 from sinks.alert_stream import AlertStream
-from sinks.redis_functions import connect
 from tests.alert_receiver import made_alert
+from tests.fresh_redis import use_fresh
 from tests.services import RedisServer
 
 pytestmark = pytest.mark.integration
 
 ALERTS = [made_alert(i, state=state) for i in range(700) for state in ("open", "resolved")]
 KEY = "{space}:alerts"
-
-
-def run(server: RedisServer, use: Callable[[Redis], Awaitable[None]]) -> None:
-    """Use a fresh, empty Redis."""
-
-    async def main() -> None:
-        client = connect(server.url)
-        try:
-            await client.flushall()
-            await client.function_flush()
-            await use(client)
-        finally:
-            await client.aclose()
-
-    asyncio.run(main())
 
 
 async def entries(client: Redis) -> list[dict[str, str]]:
@@ -53,7 +36,7 @@ def test_each_is_added_once_in_order(redis_server: RedisServer) -> None:
             (alert.id, alert.state) for alert in ALERTS
         ]
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_an_entry_says_everything_and_null_is_empty(redis_server: RedisServer) -> None:
@@ -69,7 +52,7 @@ def test_an_entry_says_everything_and_null_is_empty(redis_server: RedisServer) -
         }
         assert entry == {name: str(value) for name, value in values.items()}
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_stream_and_memory_are_bounded(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +66,7 @@ def test_stream_and_memory_are_bounded(redis_server: RedisServer, monkeypatch: p
         assert await client.zcard(f"{KEY}:told") == 60
         assert await stream.add(ALERTS[-60:]) == 0
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_keys_that_somebody_made_into_something_else_hold_nothing_up(redis_server: RedisServer) -> None:
@@ -95,4 +78,4 @@ def test_keys_that_somebody_made_into_something_else_hold_nothing_up(redis_serve
         assert await stream.add(ALERTS[:3]) == 0
         assert [entry["id"] for entry in await entries(client)] == [alert.id for alert in ALERTS[:3]]
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)

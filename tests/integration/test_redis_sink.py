@@ -1,47 +1,28 @@
-"""Redis, the real one: last verdicts and metrics, guarded by epoch and position, through what goes wrong."""
+"""Redis, the real one: last verdicts, guarded by epoch and position, through what goes wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import pyarrow as pa
 import pytest
 from redis.asyncio import Redis
 
 import sinks.redis
 from schemas.errors import FencedError, StateError, UnreachableError
 from schemas.verdicts import Verdicts
-from sinks.metric_redis import MetricRedis
 from sinks.patience import patiently
 from sinks.redis import RedisSink
 from sinks.redis_functions import ForgottenError, RedisFunctions, connect
-from sinks.tables import Table
+from tests.fresh_redis import hashes, use_fresh
 from tests.services import RedisServer
 from tests.unit.sinks.turns import Made, Row, made_turn
 
 pytestmark = pytest.mark.integration
-
-Use = Callable[[Redis], Awaitable[None]]
-
-
-def run(server: RedisServer, use: Use) -> None:
-    """Use a fresh, empty Redis."""
-
-    async def main() -> None:
-        client = connect(server.url)
-        try:
-            await client.flushall()
-            await use(client)
-        finally:
-            await client.aclose()
-
-    asyncio.run(main())
 
 
 def sink_on(client: Redis, **settings: Any) -> RedisSink:
@@ -50,15 +31,6 @@ def sink_on(client: Redis, **settings: Any) -> RedisSink:
 
 def turns_of(made: Sequence[Made]) -> list[Verdicts]:
     return [turn.turn for turn in made]
-
-
-async def hashes(client: Redis, pattern: str) -> dict[str, dict[str, str]]:
-    """All hashes whose keys match, as text."""
-    found: dict[str, dict[str, str]] = {}
-    async for key in client.scan_iter(pattern):
-        fields = cast("dict[bytes, bytes]", await client.hgetall(key))
-        found[key.decode()] = {name.decode(): value.decode() for name, value in fields.items()}
-    return found
 
 
 def shown(row: Row) -> dict[str, Any]:
@@ -120,7 +92,7 @@ def test_the_last_verdict_of_each_user_and_device_is_shown(
             await assert_last_verdicts(client, made[:position])
         assert await sink.position() == 8
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 @pytest.mark.parametrize("call_bytes", [1, 700, 3000])
@@ -138,7 +110,7 @@ def test_calls_of_any_size_end_in_the_same(
         await assert_last_verdicts(client, made)
         assert await sink.position() == 6
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_a_write_that_breaks_off_after_any_call_is_taken_up_and_nothing_goes_back(
@@ -195,7 +167,7 @@ def test_a_write_that_breaks_off_after_any_call_is_taken_up_and_nothing_goes_bac
             broken_at += 1
         assert broken_at > 6
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_a_repeat_and_an_overlap_change_nothing(redis_server: RedisServer) -> None:
@@ -213,7 +185,7 @@ def test_a_repeat_and_an_overlap_change_nothing(redis_server: RedisServer) -> No
         with pytest.raises(ValueError, match="expected turns from 6 on"):
             await sink.write([made_turn(8).turn])
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_a_turn_without_verdicts_moves_the_position(redis_server: RedisServer) -> None:
@@ -223,7 +195,7 @@ def test_a_turn_without_verdicts_moves_the_position(redis_server: RedisServer) -
         assert await sink.write([made_turn(0, events=0).turn, made_turn(1, events=0).turn]) == 2
         assert await sink.position() == 2
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_a_former_owner_is_refused(redis_server: RedisServer) -> None:
@@ -242,7 +214,7 @@ def test_a_former_owner_is_refused(redis_server: RedisServer) -> None:
         await owner.write(turns_of(made))
         await assert_last_verdicts(client, made)
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_what_redis_forgot_is_noticed_and_rebuilt(redis_server: RedisServer) -> None:
@@ -262,7 +234,7 @@ def test_what_redis_forgot_is_noticed_and_rebuilt(redis_server: RedisServer) -> 
         assert await sink.write(turns_of(made)) == 6
         await assert_last_verdicts(client, made)
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_a_failover_to_an_older_state_is_noticed(redis_server: RedisServer) -> None:
@@ -278,7 +250,7 @@ def test_a_failover_to_an_older_state_is_noticed(redis_server: RedisServer) -> N
         assert forgot.value.position == 2
         assert await sink.take_over(epoch=2) == 2
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_turns_that_can_not_be_made_again_are_passed_over(
@@ -293,7 +265,7 @@ def test_turns_that_can_not_be_made_again_are_passed_over(
         await assert_last_verdicts(client, made[4:])
         assert await sink.take_over(epoch=2, turn=3) == 6, "never back"
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
     assert "turns 0 to 3" in caplog.text
 
 
@@ -307,7 +279,7 @@ def test_functions_that_are_gone_are_loaded_again(redis_server: RedisServer) -> 
         await sink.write(turns_of(made))
         await assert_last_verdicts(client, made)
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_verdicts_expire_and_positions_do_not(redis_server: RedisServer) -> None:
@@ -319,7 +291,7 @@ def test_verdicts_expire_and_positions_do_not(redis_server: RedisServer) -> None
             left_ms = await client.pttl(key)
             assert (990_000 < left_ms <= 1_000_000) if b":verdict:" in key else left_ms == -1
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_namespaces_do_not_touch(redis_server: RedisServer) -> None:
@@ -332,7 +304,7 @@ def test_namespaces_do_not_touch(redis_server: RedisServer) -> None:
         await two.write(turns_of(made))
         await assert_last_verdicts(client, made, "two")
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
     with pytest.raises(ValueError, match="braces"):
         RedisFunctions(connect(redis_server.url), "a{b")
 
@@ -344,7 +316,7 @@ def test_another_pseudonym_key_is_refused(redis_server: RedisServer) -> None:
         with pytest.raises(StateError, match="WOOLWATCH_KEY"):
             await other.take_over(epoch=1)
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_nothing_of_a_person_is_in_redis(redis_server: RedisServer) -> None:
@@ -356,7 +328,7 @@ def test_nothing_of_a_person_is_in_redis(redis_server: RedisServer) -> None:
         assert "user 1" not in everything
         assert "device 1" not in everything
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_what_somebody_made_of_our_keys_is_replaced(redis_server: RedisServer) -> None:
@@ -375,7 +347,7 @@ def test_what_somebody_made_of_our_keys_is_replaced(redis_server: RedisServer) -
         assert await sink.write(turns_of(made)) == 4
         await assert_last_verdicts(client, made)
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
 
 
 def test_what_redis_refuses_is_tried_again_and_not_dropped(
@@ -395,7 +367,7 @@ def test_what_redis_refuses_is_tried_again_and_not_dropped(
         assert await patiently("redis", lambda: sink.write(turns_of(made)), sleep=cure) == 4
         await assert_last_verdicts(client, made)
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
     assert "Redis refuses: " in caplog.text
     assert "maxmemory" in caplog.text
 
@@ -426,152 +398,8 @@ def test_a_server_that_is_away_is_waited_for(tmp_path: Path, caplog: pytest.LogC
         await assert_last_verdicts(client, made)
 
     with RedisServer(tmp_path) as server:
-        run(server, use)
+        use_fresh(server, use)
     assert "waiting since" in caplog.text
-
-
-# -- metrics ------------------------------------------------------------------------------------------------
-
-FUNNEL_COLUMNS = ("campaign", "funnel", "window", "window_start", "dim", "dim_value", "step", "step_name")
-COUNTS = ("users_gross", "users_suspect", "users_clean")
-DAY = datetime(2020, 1, 1, tzinfo=UTC)
-
-
-def table(columns: Sequence[str], *rows: tuple[Any, ...]) -> Table:
-    return pa.Table.from_pylist([dict(zip((*columns, *COUNTS), row, strict=True)) for row in rows])
-
-
-def funnel(*rows: tuple[Any, ...]) -> Table:
-    return table(FUNNEL_COLUMNS, *rows)
-
-
-def dau(*rows: tuple[Any, ...]) -> Table:
-    return table(("date", "campaign", "dim", "dim_value"), *rows)
-
-
-def metrics_on(client: Redis) -> MetricRedis:
-    return MetricRedis(client, key_fingerprint="key")
-
-
-def test_a_dashboard_reads_a_funnel_and_daily_users_with_one_call_each(redis_server: RedisServer) -> None:
-    funnels = funnel(
-        ("spring", "purchase", "all", None, "all", None, 1, "view", 10, 4, 6),
-        ("spring", "purchase", "all", None, "channel", "ads/1", 2, "buy", 3, 0, 3),
-        ("spring", "purchase", "1d", DAY, "all", None, 1, "view", 5, 1, 4),
-        (None, "purchase", "all", None, "channel", "-", 1, "view", 1, 1, 0),
-        ("-", "purchase", "all", None, "channel", None, 1, "浏览", 2**53, 0, 2**53),
-    )
-    users = dau(
-        (date(2020, 1, 1), "spring", "all", None, 7, 2, 5),
-        (date(2020, 1, 2), None, "all_campaigns", None, 9, 0, 9),
-    )
-
-    async def use(client: Redis) -> None:
-        metrics = metrics_on(client)
-        assert await metrics.take_over(2, epoch=1) == 0
-        assert await metrics.write(2, 100, {"funnel": funnels, "dau": users}) == 100
-        found = await hashes(client, "*:funnel:*") | await hashes(client, "*:dau:*")
-        assert {key: {f: json.loads(v) for f, v in fields.items()} for key, fields in found.items()} == {
-            "{woolwatch}:funnel:purchase:spring:all": {
-                "all/all/-/1": {"step_name": "view", "gross": 10, "suspect": 4, "clean": 6},
-                "all/channel/ads%2F1/2": {"step_name": "buy", "gross": 3, "suspect": 0, "clean": 3},
-            },
-            "{woolwatch}:funnel:purchase:spring:1d": {
-                "2020-01-01T00:00:00Z/all/-/1": {"step_name": "view", "gross": 5, "suspect": 1, "clean": 4},
-            },
-            "{woolwatch}:funnel:purchase:-:all": {
-                "all/channel/%2D/1": {"step_name": "view", "gross": 1, "suspect": 1, "clean": 0}
-            },
-            "{woolwatch}:funnel:purchase:%2D:all": {
-                "all/channel/-/1": {"step_name": "浏览", "gross": 2**53, "suspect": 0, "clean": 2**53}
-            },
-            "{woolwatch}:dau:spring": {"2020-01-01/all/-": {"gross": 7, "suspect": 2, "clean": 5}},
-            "{woolwatch}:dau:-": {"2020-01-02/all_campaigns/-": {"gross": 9, "suspect": 0, "clean": 9}},
-        }
-
-    run(redis_server, use)
-
-
-def test_numbers_are_corrected_and_taken_away(redis_server: RedisServer) -> None:
-    async def use(client: Redis) -> None:
-        metrics = metrics_on(client)
-        await metrics.take_over(0, epoch=1)
-        await metrics.write(0, 5, {"dau": dau((date(2020, 1, 1), None, "all", None, 1, 0, 1))})
-        await metrics.write(0, 5, {"dau": dau((date(2020, 1, 1), None, "all", None, 1, 1, 0))})
-        key = "{woolwatch}:dau:-"
-        assert (await hashes(client, key))[key] == {"2020-01-01/all/-": '{"gross":1,"suspect":1,"clean":0}'}
-        gone = {"dau": dau((date(2020, 1, 1), None, "all", None, 0, 0, 0))}
-        assert await metrics.write(0, 6, {}, gone=gone) == 6
-        assert await hashes(client, key) == {}
-
-    run(redis_server, use)
-
-
-def test_numbers_of_a_lower_position_and_of_a_former_owner_are_refused(redis_server: RedisServer) -> None:
-    newer = {"dau": dau((date(2020, 1, 1), None, "all", None, 2, 0, 2))}
-    older = {"dau": dau((date(2020, 1, 1), None, "all", None, 1, 0, 1))}
-
-    async def use(client: Redis) -> None:
-        zombie, owner = metrics_on(client), metrics_on(client)
-        await zombie.take_over(0, epoch=1)
-        await owner.take_over(0, epoch=2)
-        assert await owner.write(0, 9, newer) == 9
-        with pytest.raises(FencedError):
-            await zombie.write(0, 12, older)
-        late = metrics_on(client)
-        assert await late.take_over(0, epoch=3) == 9
-        assert await late.write(0, 8, older) == 9
-        shown_now = await hashes(client, "*:dau:*")
-        assert list(shown_now.values()) == [{"2020-01-01/all/-": '{"gross":2,"suspect":0,"clean":2}'}]
-
-    run(redis_server, use)
-
-
-def test_many_numbers_are_written_in_several_calls_before_the_position_moves(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = dau(
-        *((date(2020, 1, 1), None, "channel", f"c{number}", number, 0, number) for number in range(25))
-    )
-
-    async def use(client: Redis) -> None:
-        metrics = metrics_on(client)
-        await metrics.take_over(0, epoch=1)
-        monkeypatch.setattr("sinks.metric_redis.CALL_FIELDS", 10)
-        write, calls = RedisFunctions.write, 0
-
-        async def watched(self: RedisFunctions, *arguments: Any) -> int:
-            nonlocal calls
-            calls += 1
-            assert await self.position("{woolwatch}:rollup:0") == 0
-            return await write(self, *arguments)
-
-        monkeypatch.setattr(RedisFunctions, "write", watched)
-        assert await metrics.write(0, 7, {"dau": rows}) == 7
-        assert calls == 3
-        found = await hashes(client, "*:dau:*")
-        assert {k: json.loads(v)["gross"] for k, v in found["{woolwatch}:dau:-"].items()} == {
-            f"2020-01-01/channel/c{number}": number for number in range(25)
-        }
-
-    run(redis_server, use)
-
-
-def test_metrics_that_redis_forgot_are_noticed(redis_server: RedisServer) -> None:
-    rows = {"dau": dau((date(2020, 1, 1), None, "all", None, 1, 0, 1))}
-
-    async def use(client: Redis) -> None:
-        metrics = metrics_on(client)
-        await metrics.take_over(0, epoch=1)
-        await metrics.write(0, 5, rows)
-        await client.flushall()
-        with pytest.raises(ForgottenError):
-            await metrics.write(0, 6, {})
-        assert await metrics.take_over(0, epoch=1) == 0
-        assert await metrics.write(0, 6, rows) == 6
-        assert await hashes(client, "*:dau:*") != {}
-
-    run(redis_server, use)
 
 
 @pytest.mark.parametrize(
@@ -591,4 +419,4 @@ def test_malformed_calls_write_nothing(redis_server: RedisServer, arguments: tup
             await functions.write(*arguments)
         assert await functions.position("s") == 0
 
-    run(redis_server, use)
+    use_fresh(redis_server, use)
