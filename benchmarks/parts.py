@@ -38,6 +38,7 @@ from schemas.keys import KeyRing
 from schemas.pseudonyms import Pseudonyms
 from schemas.sightings import Answers, decode_answers, decode_sightings, encode_answers, encode_sightings
 from schemas.verdicts import Verdicts
+from sinks.local_store import LocalStore
 from sinks.parquet import ParquetSink
 from sinks.redis import RedisSink
 
@@ -110,7 +111,7 @@ class _Core:
             for owner in range(owners)
         ]
         self._metrics = PartitionMetrics(config, ring, source=0, topics=1)
-        self._parquet = ParquetSink(out, 0, key_fingerprint=ring.fingerprint)
+        self._parquet = ParquetSink(LocalStore(out), 0, key_fingerprint=ring.fingerprint)
         self._parquet.open()
         client: Any = _DeafRedis()
         self._redis = RedisSink(client, partition=0, key_fingerprint=ring.fingerprint)

@@ -27,6 +27,7 @@ from benchmarks.outcome import Outcome
 from benchmarks.processes import TreeUsage, command, environment, run
 from schemas.sightings import Claim, decode_sightings
 from sinks.commit_log import read_accounts
+from sinks.local_store import LocalStore
 from tests.services import KafkaBroker, RedisServer
 
 INTERNAL = ("sightings", "answers", "partials", "deadletters", "labels", "lessons", "alerts")
@@ -87,7 +88,7 @@ class _Run:
             self._stop(running)
         first_s, stages[SIGHTINGS] = self._turn_times()
         self._check()
-        turns = sum(read_accounts(self._out).turns.values())
+        turns = sum(read_accounts(LocalStore(self._out)).turns.values())
         self._clean()
         return Outcome(
             events=len(setting.events),
@@ -150,7 +151,7 @@ class _Run:
     # -- is it done ------------------------------------------------------------------------------------------
 
     def _all_in_tables(self) -> bool:
-        consumed = sum(source.outcomes.consumed for source in read_accounts(self._out).sources)
+        consumed = sum(source.outcomes.consumed for source in read_accounts(LocalStore(self._out)).sources)
         return consumed == len(self._setting.events)
 
     def _all_shown(self) -> bool:
@@ -170,7 +171,7 @@ class _Run:
 
     def _redis_has_all(self) -> bool:
         """Whether the verdicts of every turn are in Redis, too."""
-        for partition, turn in read_accounts(self._out).turns.items():
+        for partition, turn in read_accounts(LocalStore(self._out)).turns.items():
             position = self._redis.hget(f"{{{self._name}}}:judge:{partition}", "position")
             if not isinstance(position, bytes) or int(position) < turn:
                 return False

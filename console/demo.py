@@ -34,7 +34,7 @@ from schemas.errors import ConfigError, UnreachableError
 from simulation.acts import CAMPAIGN
 from simulation.campaign import Campaign
 from simulation.rhythm import TIMEZONE
-from sinks.commit_log import STAGING_FOLDER
+from sinks.store import STAGING_FOLDER
 
 START_MS = 1_772_380_800_000
 """2026-03-02 00:00 in the campaign's time zone."""

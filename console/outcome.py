@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from simulation.score import Kind, Score, read_flags, score
 from sinks.commit_log import read_accounts
+from sinks.local_store import LocalStore
 
 TRUTH_FILE = "truth.parquet"
 
@@ -111,7 +112,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 def count_events(out: Path) -> Events:
     """What became of the records up to the newest commits; while the worker runs, a second or four behind."""
-    sources = read_accounts(out).sources
+    sources = read_accounts(LocalStore(out)).sources
     counts = {
         name: sum(getattr(source, name) for source in sources)
         for name in ("verdicts", "late", "duplicates", "rejected")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from schemas.alerts import Alert
 from sinks.staged_commits import StagedCommits, StagedTable
+from sinks.store import Store
 from sinks.tables import Table, by_date
 
 ALERTS, DELIVERIES = "alerts", "deliveries"
@@ -92,22 +93,22 @@ class AlertTables:
     """The tables ``alerts/`` and ``deliveries/`` of one partition of the alerts topic.
 
     Delivery: each alert once in each of its states, each delivery once; two chains of commits, named by offsets of the
-    topic. Blocks on the disk, so an event loop calls it in a thread.
+    topic. Blocks on the store, so an event loop calls it in a thread.
 
     Parameters
     ----------
-    root
-        The sink's folder.
+    store
+        Where the tables are.
     partition
         Of the alerts topic.
     key_fingerprint
         Of the key that made the pseudonyms.
     """
 
-    def __init__(self, root: Path, partition: int, *, key_fingerprint: str) -> None:
-        self._root, self._partition = root, partition
+    def __init__(self, store: Store, partition: int, *, key_fingerprint: str) -> None:
+        self._store, self._partition = store, partition
         self._alerts, self._deliveries = (
-            StagedCommits(root, partition, key_fingerprint=key_fingerprint, table=table)
+            StagedCommits(store, partition, key_fingerprint=key_fingerprint, table=table)
             for table in (ALERTS, DELIVERIES)
         )
         self._known: dict[str, None] = {}
@@ -125,7 +126,7 @@ class AlertTables:
         Raises
         ------
         OSError
-            The disk does not take it. The same call may be made again.
+            The store does not take it. The same call may be made again.
         """
         while self._alerts.position < next_:
             fresh: dict[str, Alert] = {}
@@ -160,13 +161,15 @@ class AlertTables:
 
     def _committed_keys(self) -> list[str]:
         """Keys in the newest files, oldest first, as many as are remembered."""
+        mine = re.compile(rf"{ALERTS}/date=[^/]*/p{self._partition}-[^/]*\.parquet")
         files = sorted(
-            self._root.glob(f"{ALERTS}/date=*/p{self._partition}-*.parquet"), key=lambda path: path.name
+            filter(mine.fullmatch, self._store.names(ALERTS)), key=lambda name: name.rpartition("/")[2]
         )
         keys: list[str] = []
         files = files[-_MOST_FILES:]
         while files and len(keys) < MOST_REMEMBERED:
-            rows = pq.read_table(files.pop(), columns=["id", "state"], partitioning=None).to_pylist()
+            with self._store.open(files.pop()) as file:
+                rows = pq.read_table(file, columns=["id", "state"]).to_pylist()
             keys += [f"{row['id']}:{row['state']}" for row in rows]
         return keys[::-1]
 

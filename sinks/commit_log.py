@@ -11,18 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import msgspec
 
 from schemas.errors import StateError
 from schemas.labels import LABELS
 from schemas.verdicts import Outcomes, Verdicts
-from sinks.durable_files import create_if_absent, make_folder, sync
 from sinks.faults import fault_point
+from sinks.store import LOG_FOLDER, STAGING_FOLDER, Store
 
-LOG_FOLDER = "_log"
-STAGING_FOLDER = "_staging"
 _KEY_FILE = "key"
 _VERSION = 1
 
@@ -82,7 +80,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first, next
         The turns [first, next) are in.
     staged
-        Folder below ``_staging/`` in which file number i waits as ``<i>.staged`` until it is renamed.
+        Folder in that of the chain below ``_staging/``, in which file number i waits as ``<i>.staged`` until it is
+        published.
     files
         Files of the commit.
     account
@@ -114,8 +113,8 @@ class CommitLog:
 
     Parameters
     ----------
-    root
-        The sink's folder.
+    store
+        Where the tables are.
     partition
         The judge partition.
     table
@@ -123,14 +122,11 @@ class CommitLog:
         its own source, and what are called turns are offsets there.
     """
 
-    def __init__(self, root: Path, partition: int, *, table: str = "") -> None:
-        self._folder = root / LOG_FOLDER / chain_name(partition, table)
+    def __init__(self, store: Store, partition: int, *, table: str = "") -> None:
+        self._store = store
+        self._folder = f"{LOG_FOLDER}/{chain_name(partition, table)}"
 
-    def create_folder(self) -> None:
-        """Make the folder of the entries."""
-        make_folder(self._folder)
-
-    def read(self, first: int) -> Entry | None:
+    def read(self, first: int, *, durable: bool = False) -> Entry | None:
         """The entry that begins at a turn; None when no turn from there on is in.
 
         Raises
@@ -138,28 +134,25 @@ class CommitLog:
         StateError
             It is none of ours, or of a later version.
         """
-        path = self._path(first)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
+        content = self._store.read(self._name(first), durable=durable)
+        if content is None:
             return None
+        place = f"{self._store}/{self._name(first)}"
         try:
             entry = _decoder.decode(content)
         except msgspec.DecodeError as error:
-            raise StateError(f"{path} is no commit that this version can read: {error}") from error
+            raise StateError(f"{place} is no commit that this version can read: {error}") from error
         if (entry.first, entry.version) != (first, _VERSION):
             raise StateError(
-                f"{path} is a commit of turn {entry.first} in format {entry.version}, not {_VERSION}"
+                f"{place} is a commit of turn {entry.first} in format {entry.version}, not {_VERSION}"
             )
         return entry
 
     def entry(self, first: int) -> Entry:
         """The entry that begins at a turn and is known to be there, durably."""
-        # Another process may have made it and not have synced its name yet.
-        sync(self._folder)
-        entry = self.read(first)
+        entry = self.read(first, durable=True)
         if entry is None:
-            raise StateError(f"{self._path(first)} was there and is gone")
+            raise StateError(f"{self._store}/{self._name(first)} was there and is gone")
         return entry
 
     def last(self) -> Entry | None:
@@ -172,16 +165,20 @@ class CommitLog:
 
     def firsts(self) -> list[int]:
         """First turns of all entries, in no order."""
-        return [int(path.stem) for path in self._folder.glob("*.json")]
+        return [
+            int(PurePosixPath(name).stem)
+            for name in self._store.names(self._folder)
+            if name.endswith(".json")
+        ]
 
-    def append(self, entry: Entry, *, by_way_of: Path) -> bool:
+    def append(self, entry: Entry, *, by_way_of: str) -> bool:
         """Commit, unless another writer already has committed this turn; then False."""
-        won = create_if_absent(self._path(entry.first), msgspec.json.encode(entry), by_way_of=by_way_of)
+        won = self._store.create(self._name(entry.first), msgspec.json.encode(entry), by_way_of=by_way_of)
         fault_point("log.appended")
         return won
 
-    def _path(self, first: int) -> Path:
-        return self._folder / f"{first:020d}.json"
+    def _name(self, first: int) -> str:
+        return f"{self._folder}/{first:020d}.json"
 
 
 def account_of(verdicts: Iterable[Verdicts]) -> Account:
@@ -226,12 +223,12 @@ class Accounts:
     sources: Account
     turns: dict[int, int]
     """Next turn by judge partition."""
-    moving: tuple[tuple[Path, Path], ...]
-    """Files of the newest commits, perhaps not renamed yet: where each will stand, and where it waits till then."""
+    moving: tuple[tuple[str, str], ...]
+    """Files of the newest commits, perhaps not published yet: where each waits, and where it will stand."""
     problems: tuple[str, ...]
 
 
-def read_accounts(root: Path) -> Accounts:
+def read_accounts(store: Store) -> Accounts:
     """Add up every entry of every partition, as of now; workers may go on writing meanwhile.
 
     Reads one small file for each commit, so it is for a command, not for a worker.
@@ -243,11 +240,10 @@ def read_accounts(root: Path) -> Accounts:
     """
     found: list[SourceAccount] = []
     turns: dict[int, int] = {}
-    moving: list[tuple[Path, Path]] = []
+    moving: list[tuple[str, str]] = []
     problems: list[str] = []
-    for folder in sorted((root / LOG_FOLDER).glob("p*")):
-        partition = int(folder.name.removeprefix("p"))
-        entries, lost = _chain(CommitLog(root, partition))
+    for partition in _partitions(store):
+        entries, lost = _chain(CommitLog(store, partition))
         account = merged(source for entry in entries for source in entry.account)
         if entries and entries[-1].total != account:
             problems.append(
@@ -257,18 +253,32 @@ def read_accounts(root: Path) -> Accounts:
             f"judge partition {partition}: the commits before turn {first} are missing" for first in lost
         ]
         turns[partition] = entries[-1].next if entries else 0
-        for last in entries[-1:]:  # those before it are renamed, else it would not be there
-            staged = root / STAGING_FOLDER / folder.name / last.staged
-            moving += [(root / file.path, staged_file(staged, i)) for i, file in enumerate(last.files)]
+        for last in entries[-1:]:  # those before it are published, else it would not be there
+            moving += moves_of(last, staged_folder(chain_name(partition), last.staged))
         found += account
     sources = merged(found)
     problems += [problem for source in sources for problem in source.problems()]
     return Accounts(sources, turns, tuple(moving), tuple(problems))
 
 
-def staged_file(folder: Path, number: int) -> Path:
-    """Where file number ``number`` of a commit waits until it is renamed."""
-    return folder / f"{number}.staged"
+def _partitions(store: Store) -> list[int]:
+    names = (folder.rpartition("/")[2].removeprefix("p") for folder in store.folders(LOG_FOLDER))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def staged_folder(chain: str, staged: str) -> str:
+    """Where the files of a commit wait until they are published."""
+    return f"{STAGING_FOLDER}/{chain}/{staged}"
+
+
+def staged_file(folder: str, number: int) -> str:
+    """Where file number ``number`` of a commit waits."""
+    return f"{folder}/{number}.staged"
+
+
+def moves_of(entry: Entry, folder: str) -> list[tuple[str, str]]:
+    """Of each file of a commit where it waits, and where it will stand."""
+    return [(staged_file(folder, i), file.path) for i, file in enumerate(entry.files)]
 
 
 def _chain(log: CommitLog) -> tuple[Sequence[Entry], list[int]]:
@@ -280,7 +290,7 @@ def _chain(log: CommitLog) -> tuple[Sequence[Entry], list[int]]:
     return entries, sorted(set(firsts) - {entry.first for entry in entries})
 
 
-def claim_key(root: Path, fingerprint: str, *, by_way_of: Path) -> None:
+def claim_key(store: Store, fingerprint: str, *, by_way_of: str) -> None:
     """Note which pseudonym key these tables are made with.
 
     Raises
@@ -288,10 +298,13 @@ def claim_key(root: Path, fingerprint: str, *, by_way_of: Path) -> None:
     StateError
         They were made with another one: the same user would have two pseudonyms.
     """
-    path = root / LOG_FOLDER / _KEY_FILE
-    if not path.exists() and create_if_absent(path, fingerprint.encode(), by_way_of=by_way_of):
-        return
-    if path.read_text() != fingerprint:
+    name = f"{LOG_FOLDER}/{_KEY_FILE}"
+    found = store.read(name)
+    if found is None:
+        if store.create(name, fingerprint.encode(), by_way_of=by_way_of):
+            return
+        found = store.read(name)
+    if found != fingerprint.encode():
         raise StateError(
-            f"the tables in {root} were made with another key: set WOOLWATCH_KEY to the one they have"
+            f"the tables in {store} were made with another key: set WOOLWATCH_KEY to the one they have"
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from schemas.verdicts import Verdicts
 from sinks.commit_log import Account, account_of
 from sinks.dead_letters import Seal, dead_letter_table
 from sinks.staged_commits import StagedCommits, StagedTable
+from sinks.store import Store
 from sinks.tables import by_config, by_date, verdict_table
 
 
@@ -16,12 +16,12 @@ class ParquetSink:
     """The tables ``verdicts/`` and ``late/`` of one judge partition, and ``deadletters/`` where asked for.
 
     Delivery: each turn exactly once. For one caller at a time; other processes may write the same partition,
-    and lose. Blocks on the disk, so an event loop calls it in a thread.
+    and lose. Blocks on the store, so an event loop calls it in a thread.
 
     Parameters
     ----------
-    root
-        The sink's folder, on a local disk.
+    store
+        Where the tables are.
     partition
         The judge partition.
     key_fingerprint
@@ -30,9 +30,11 @@ class ParquetSink:
         Closes what a dead letter keeps of the original; without it rejected records are only counted.
     """
 
-    def __init__(self, root: Path, partition: int, *, key_fingerprint: str, seal: Seal | None = None) -> None:
+    def __init__(
+        self, store: Store, partition: int, *, key_fingerprint: str, seal: Seal | None = None
+    ) -> None:
         self._partition, self._seal = partition, seal
-        self._commits = StagedCommits(root, partition, key_fingerprint=key_fingerprint)
+        self._commits = StagedCommits(store, partition, key_fingerprint=key_fingerprint)
 
     @property
     def position(self) -> int:
@@ -67,7 +69,7 @@ class ParquetSink:
         ValueError
             Turns are missing before or between these.
         OSError
-            The disk does not take it. Nothing is in then, and the same call may be made again.
+            The store does not take it. Nothing is in then, and the same call may be made again.
         """
         while turns := self._missing(verdicts):
             self._commits.commit(turns[-1].turn + 1, self._tables(turns), account_of(turns))

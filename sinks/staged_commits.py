@@ -2,30 +2,26 @@
 
 A commit, in this order:
 
-1. the rows are written below ``_staging/``, where no reader looks, and synced;
+1. the rows are written below ``_staging/``, where no reader looks;
 2. the log entry that lists them is created, if no other writer was faster: from here on they are in;
-3. the files are renamed into the tables, and synced.
+3. the files are published: they appear in the tables, whole.
 
-A writer that dies in 1 leaves litter, which is removed as soon as nobody can commit it any more; one that
-dies in 3 leaves renames, which whoever comes next at this partition finishes first.
+Each step is durable before the next. A writer that dies in 1 leaves litter, which is removed as soon as nobody can
+commit it any more; one that dies in 3 leaves files, which whoever comes next at this partition publishes first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+import uuid
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
 from sinks.column_options import column_options
 from sinks.commit_log import (
-    STAGING_FOLDER,
     Account,
     CommitLog,
     CommittedFile,
@@ -33,18 +29,15 @@ from sinks.commit_log import (
     chain_name,
     claim_key,
     merged,
+    moves_of,
     staged_file,
+    staged_folder,
 )
-from sinks.durable_files import make_folder, sync
 from sinks.faults import fault_point
+from sinks.store import STAGING_FOLDER, File, Store, UncertainError
 from sinks.tables import Table
 
 log = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-
-_THREADS = 8
-"""Most of the work on many small files is waiting for the disk."""
 
 _FEW_ROWS = 1_000
 _WIDE = frozenset({"event_id", "user", "device", "ip", "evidence", "sealed"})
@@ -62,12 +55,12 @@ class StagedCommits:
     """One chain of commits; each says up to which position its source is in.
 
     Delivery: each position exactly once. For one caller at a time; other processes may write the same chain, and
-    lose. Blocks on the disk, so an event loop calls it in a thread.
+    lose. Blocks on the store, so an event loop calls it in a thread.
 
     Parameters
     ----------
-    root
-        The sink's folder, on a local disk.
+    store
+        Where the tables are.
     partition
         The source's partition.
     key_fingerprint
@@ -76,11 +69,11 @@ class StagedCommits:
         Of a chain besides that of the verdicts: its name.
     """
 
-    def __init__(self, root: Path, partition: int, *, key_fingerprint: str, table: str = "") -> None:
-        self._root, self._partition = root, partition
+    def __init__(self, store: Store, partition: int, *, key_fingerprint: str, table: str = "") -> None:
+        self._store, self._partition = store, partition
         self._key_fingerprint = key_fingerprint
-        self._log = CommitLog(root, partition, table=table)
-        self._staging = root / STAGING_FOLDER / chain_name(partition, table)
+        self._log = CommitLog(store, partition, table=table)
+        self._chain = chain_name(partition, table)
         self.position = 0
         """Everything below it is in."""
         self.account: Account = ()
@@ -94,11 +87,9 @@ class StagedCommits:
         StateError
             The tables were made with another key or by a later version.
         """
-        self._log.create_folder()
-        make_folder(self._staging)
         folder = self._new_folder(0)
-        claim_key(self._root, self._key_fingerprint, by_way_of=folder / "key")
-        folder.rmdir()
+        claim_key(self._store, self._key_fingerprint, by_way_of=f"{folder}/key")
+        self._store.remove_folder(folder)
         last = self._log.last()
         if last is not None:
             self._adopt(last)
@@ -111,7 +102,7 @@ class StagedCommits:
         Raises
         ------
         OSError
-            The disk does not take it. Nothing is in then, and the same call may be made again.
+            The store does not take it. Nothing is in then, and the same call may be made again.
         """
         entry = self._try(next_, tables, account)
         if entry is None:
@@ -121,104 +112,69 @@ class StagedCommits:
         self._sweep()
 
     def _try(self, next_: int, tables: Sequence[StagedTable], account: Account) -> Entry | None:
-        """Stage and commit; None when another writer was here. The entry's files are not renamed yet."""
+        """Stage and commit; None when another writer was here. The entry's files are not published yet."""
         first = self.position
         folder = self._new_folder(first)
+        entry = Entry(
+            self._partition,
+            first,
+            next_,
+            folder.rpartition("/")[2],
+            tuple(CommittedFile(path, table.num_rows) for path, table in tables),
+            account,
+            merged([*self.account, *account]),
+        )
         try:
-            files = self._stage(folder, tables)
-            fault_point("parquet.staged")
-            entry = Entry(
-                self._partition,
-                first,
-                next_,
-                folder.name,
-                files,
-                account,
-                merged([*self.account, *account]),
+            self._store.write(
+                [
+                    (staged_file(folder, i), partial(_write_parquet, table))
+                    for i, (_, table) in enumerate(tables)
+                ]
             )
-            won = self._log.append(entry, by_way_of=folder / "entry")
+            fault_point("parquet.staged")
+            won = self._log.append(entry, by_way_of=f"{folder}/entry")
+        except UncertainError:
+            # What is staged stays: the entry may be there, or come. Who tries again meets it, or sweeps the files.
+            raise
         except OSError:
             winner = self._log.read(first)
-            # Never remove what is committed: the failure may have come after the link was made.
-            if winner is None or winner.staged != folder.name:
-                shutil.rmtree(folder, ignore_errors=True)
+            # Never remove what is committed: the failure may have come after the entry was made.
+            if winner is None or winner.staged != entry.staged:
+                self._store.remove_folder(folder)
             # A loser's folder may be swept away under its hands; any other failure is the caller's to retry.
             if winner is None:
                 raise
             return None
         if not won:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._store.remove_folder(folder)
         return entry if won else None
 
-    def _new_folder(self, first: int) -> Path:
+    def _new_folder(self, first: int) -> str:
         """A staging folder of this writer alone; its name says from which position on it may be committed."""
-        return Path(tempfile.mkdtemp(prefix=f"{first:020d}-", dir=self._staging))
-
-    def _stage(self, folder: Path, tables: Sequence[StagedTable]) -> tuple[CommittedFile, ...]:
-        """Write the rows of a commit, durably, names included."""
-
-        def stage(number: int) -> None:
-            path = staged_file(folder, number)
-            _write_parquet(tables[number].table, path)
-            fault_point("parquet.staging")
-            sync(path)
-
-        _each(stage, range(len(tables)))
-        sync(folder)
-        sync(self._staging)
-        return tuple(CommittedFile(path, table.num_rows) for path, table in tables)
+        return staged_folder(self._chain, f"{first:020d}-{uuid.uuid4().hex}")
 
     def _adopt(self, entry: Entry) -> None:
         """Stand behind an entry, whoever made it: its files are in the tables when this returns."""
         fault_point("parquet.committed")
-        staged = self._staging / entry.staged
-        targets = [self._root / file.path for file in entry.files]
-        if staged.is_dir():
-            folders = {target.parent for target in targets}
-            for folder in folders:
-                make_folder(folder)
-            for number, target in enumerate(targets):
-                _rename_once(staged_file(staged, number), target)
-                fault_point("parquet.renaming")
-            _each(sync, folders)
-            fault_point("parquet.renamed")
-            shutil.rmtree(staged, ignore_errors=True)
+        folder = staged_folder(self._chain, entry.staged)
+        self._store.publish(folder, moves_of(entry, folder))
         self.position, self.account = entry.next, entry.total
 
     def _sweep(self) -> None:
         """Remove staged files that nobody can commit any more; a zombie still can those at the position."""
-        for folder in self._staging.iterdir():
-            first = folder.name[:20]
+        for folder in self._store.folders(f"{STAGING_FOLDER}/{self._chain}"):
+            first = folder.rpartition("/")[2][:20]
             if first.isdecimal() and int(first) < self.position:
-                shutil.rmtree(folder, ignore_errors=True)
+                self._store.remove_folder(folder)
 
 
-def _write_parquet(table: Table, path: Path) -> None:
+def _write_parquet(table: Table, file: File) -> None:
     names = table.column_names
     packed = [name for name in names if name in _WIDE] if table.num_rows < _FEW_ROWS else names
     pq.write_table(
         table,
-        path,
+        file,
         compression="zstd" if packed is names else dict.fromkeys(packed, "zstd"),
         compression_level=1 if packed is names else dict.fromkeys(packed, 1),
         **column_options(names),
     )
-
-
-def _rename_once(staged: Path, target: Path) -> None:
-    """Move a committed file to its place; another process may be doing the same."""
-    with contextlib.suppress(FileNotFoundError):
-        staged.rename(target)
-    if not target.exists():
-        log.error("a committed file is gone: neither staged nor at %s; its rows are lost", target)
-
-
-def _each(work: Callable[[Item], None], items: Iterable[Item]) -> None:
-    """Do the work for each item, side by side; the first failure is raised when all have ended."""
-    todo = list(items)
-    if len(todo) < 2:
-        for item in todo:
-            work(item)
-        return
-    with ThreadPoolExecutor(min(_THREADS, len(todo))) as pool:
-        list(pool.map(work, todo))

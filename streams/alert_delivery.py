@@ -111,9 +111,7 @@ class AlertDelivery:
             seat.position = batch.next
 
     async def _take_over(self, batch: Batch) -> _Seat:
-        tables = AlertTables(
-            self._settings.out_folder, batch.partition, key_fingerprint=self._key_fingerprint
-        )
+        tables = AlertTables(self._settings.out_store, batch.partition, key_fingerprint=self._key_fingerprint)
         delivered = await patiently("the alerts table", partial(asyncio.to_thread, tables.open))
         return _Seat(tables, delivered, batch.start)
 

@@ -51,7 +51,7 @@ class Outputs:
     def __init__(self, partition: int, context: Context) -> None:
         self._partition, self._context = partition, context
         self._parquet = ParquetSink(
-            context.settings.out_folder, partition, key_fingerprint=context.ring.fingerprint
+            context.settings.out_store, partition, key_fingerprint=context.ring.fingerprint
         )
         self._seal = seal_with(context.ring)
         self._redis = RedisSink(

@@ -8,18 +8,20 @@ counters are only used for what leaves no row. It joins no consumer group and ma
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
 import numpy as np
-import pyarrow.dataset as pa_dataset
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from kafka import IsolationLevel, KafkaConsumer, TopicPartition
 from numpy.typing import NDArray
 
 from schemas.errors import DataLossError
 from schemas.events import TOPICS
 from sinks.commit_log import SourceAccount, read_accounts
+from sinks.store import Store, side_by_side
 from streams.security import kafka_brokers
 from streams.settings import Settings
 from streams.topics import open_topics
@@ -27,8 +29,8 @@ from streams.topics import open_topics
 _POLL_MS = 1_000
 _ATTEMPTS = 3
 
-Moving: TypeAlias = Sequence[tuple[Path, Path]]
-"""Of files that may wait to be renamed: where they will stand, where they wait."""
+Moving: TypeAlias = Sequence[tuple[str, str]]
+"""Of files that may wait to be published: where they wait, where they will stand."""
 
 
 class SourceReport(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ def reconcile(settings: Settings) -> Report:
     UnreachableError
         Kafka did not answer.
     """
-    accounts = read_accounts(settings.out_folder)
+    accounts = read_accounts(settings.out_store)
     with open_topics(kafka_brokers(settings), wait_s=settings.wait_s) as topics:
         # In this order: a topic that is made meanwhile has no end yet, rather than no beginning.
         ends = {role: topics.end_offsets(settings.topic(role)) for role in TOPICS}
@@ -116,7 +118,7 @@ def _compare(
     problems: list[str] = []
     counts = {}
     for table in ("verdicts", "late"):
-        offsets = _row_offsets(settings.out_folder, table, account, next_, moving)
+        offsets = _row_offsets(settings.out_store, table, account, next_, moving)
         counts[table] = len(offsets)
         twice = len(offsets) - len(np.unique(offsets))
         if twice:
@@ -149,36 +151,44 @@ def _compare(
 
 
 def _row_offsets(
-    root: Path, table: str, account: SourceAccount, next_: int, moving: Moving
+    store: Store, table: str, account: SourceAccount, next_: int, moving: Moving
 ) -> NDArray[np.int64]:
     """Offsets of a source's rows in a table, up to what the accounts cover; files that come meanwhile do not count."""
-    field = pa_dataset.field
-    wanted = (
-        (field("topic") == account.topic)
-        & (field("partition") == account.partition)
-        & (field("offset") < next_)
-    )
     for attempt in range(_ATTEMPTS):
-        files = _files_of(root / table, moving)
-        if not files:
-            break
         try:
-            dataset = pa_dataset.dataset([str(path) for path in files], format="parquet")
-            column = dataset.to_table(columns=["offset"], filter=wanted)["offset"]
-        except FileNotFoundError:  # renamed while we looked
+            found = side_by_side(partial(_offsets_in, store, account, next_), _files_of(store, table, moving))
+        except FileNotFoundError:  # published while we looked
             if attempt + 1 == _ATTEMPTS:
                 raise
         else:
-            return np.asarray(column.to_numpy(), np.int64)
+            return np.concatenate([np.empty(0, np.int64), *found])
     return np.empty(0, np.int64)
 
 
-def _files_of(folder: Path, moving: Moving) -> list[Path]:
-    """The files of a table, those of the newest commit where they wait if they are not renamed yet."""
-    waiting = [staged for target, staged in moving if target.is_relative_to(folder) and staged.exists()]
-    standing = set(folder.glob("**/*.parquet"))
-    moved = {staged for target, staged in moving if target in standing}
-    return [*sorted(standing), *(staged for staged in waiting if staged not in moved)]
+def _offsets_in(store: Store, account: SourceAccount, next_: int, name: str) -> NDArray[np.int64]:
+    with store.open(name) as file, pq.ParquetFile(file) as parquet:
+        rows = parquet.read(columns=["topic", "partition", "offset"], use_threads=False)
+    wanted = (
+        (pc.field("topic") == account.topic)
+        & (pc.field("partition") == account.partition)
+        & (pc.field("offset") < next_)
+    )
+    return np.asarray(rows.filter(wanted)["offset"].to_numpy(), np.int64)
+
+
+def _files_of(store: Store, table: str, moving: Moving) -> list[str]:
+    """The files of a table, those of the newest commit where they wait if they are not published yet."""
+    staged = {
+        name for folder in {staged.rpartition("/")[0] for staged, _ in moving} for name in store.names(folder)
+    }
+    # In this order: what is published meanwhile stands in both, not in none.
+    standing = {name for name in store.names(table) if name.endswith(".parquet")}
+    waiting = [
+        name
+        for name, target in moving
+        if name in staged and target.startswith(f"{table}/") and target not in standing
+    ]
+    return [*sorted(standing), *waiting]
 
 
 def _count_records(settings: Settings, account: SourceAccount, first: int, next_: int, begin: int) -> int:

@@ -35,8 +35,10 @@ from schemas.metric_tables import METRIC_SCHEMAS
 from schemas.tabular import NO_TOPIC, decode_table
 from schemas.verdicts import Outcomes, Verdicts
 from sinks.alert_tables import AlertTables
+from sinks.local_store import LocalStore
 from sinks.metric_files import MetricFiles
 from sinks.parquet import ParquetSink
+from sinks.store import Store
 from streams import recordings
 from streams.partition_core import PartitionCore
 from streams.recordings import unseen
@@ -191,9 +193,10 @@ def replay(
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError(file="--out", path="$", found=f"{out}, which is not empty", expected="a new folder")
+    store = LocalStore(out)
     core, sink, totals = (
         Core(config, ring, lists, label_delay_ms=label_delay_ms),
-        ParquetSink(out, 0, key_fingerprint=ring.fingerprint, seal=seal_with(ring)),
+        ParquetSink(store, 0, key_fingerprint=ring.fingerprint, seal=seal_with(ring)),
         _Totals(),
     )
     sink.open()
@@ -214,9 +217,9 @@ def replay(
         progress(len(batch))
     if held:
         sink.write(held)
-    write_metrics(core.metrics, out)
+    write_metrics(core.metrics, store)
     judge_kpis(kpis, core.metrics, core.metrics.kpis.progress_ms[0])
-    write_alerts([*(alert for alert, _ in alerts.due()), *kpis.untold], out, ring)
+    write_alerts([*(alert for alert, _ in alerts.due()), *kpis.untold], store, ring)
     outcomes = Outcomes(totals.verdicts, totals.late, totals.duplicates, totals.rejected)
     return ReplaySummary(outcomes, totals.flagged, out, tuple(kpis.untold))
 
@@ -229,18 +232,18 @@ def judge_kpis(kpis: KpiAlerts, metrics: PartitionMetrics, reached_ms: int | Non
         kpis.advance(reached_ms)
 
 
-def write_metrics(metrics: PartitionMetrics, out: Path) -> None:
+def write_metrics(metrics: PartitionMetrics, store: Store) -> None:
     """Write the metric tables of a single partition."""
-    rollup, files = Rollup(), MetricFiles(out)
+    rollup, files = Rollup(), MetricFiles(store)
     for block in metrics.all_blocks():
         rollup.put(block)
     for table in METRIC_SCHEMAS:
         files.replace(table, 0, 1, rollup.table(table))
 
 
-def write_alerts(alerts: Sequence[Alert], out: Path, ring: KeyRing) -> None:
+def write_alerts(alerts: Sequence[Alert], store: Store, ring: KeyRing) -> None:
     """Write the alerts of a whole recording: each with the numbers of its end, for nobody waited for its beginning."""
-    tables = AlertTables(out, 0, key_fingerprint=ring.fingerprint)
+    tables = AlertTables(store, 0, key_fingerprint=ring.fingerprint)
     tables.open()
     tables.write_alerts(alerts, next_=len(alerts))
 

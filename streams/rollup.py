@@ -89,7 +89,7 @@ class RollupApp:
         self._meters, self._watchdog = Meters(), Watchdog()
         redis = redis_client(settings)
         self._shown = ShownMetrics(
-            MetricFiles(settings.out_folder),
+            MetricFiles(settings.out_store),
             MetricRedis(redis, key_fingerprint=key_fingerprint, namespace=settings.namespace),
         )
         self._delivery = AlertDelivery(

@@ -16,6 +16,8 @@ from msgspec import Meta
 from schemas.config import Config
 from schemas.errors import ConfigError
 from schemas.keys import SECRET_BYTES, KeyRing
+from sinks.local_store import LocalStore
+from sinks.store import Store
 from streams.checkpoints import sync_folder
 
 EARLIEST, LATEST = "earliest", "latest"
@@ -128,9 +130,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     topics: Mapping[str, str] = {}
 
     @property
-    def out_folder(self) -> Path:
-        """Folder of the tables."""
-        return local_folder(self.out, "--out")
+    def out_store(self) -> Store:
+        """Where the tables are."""
+        return LocalStore(local_folder(self.out, "--out"))
 
     @property
     def state_folder(self) -> Path:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.verdicts import Verdicts
+from sinks.local_store import LocalStore
 from sinks.parquet import ParquetSink
 from sinks.redis import RedisSink
 from sinks.redis_functions import connect
@@ -44,7 +45,7 @@ class TurnSink(Protocol):
 class ParquetTarget:
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._sink = ParquetSink(root, PARTITION, key_fingerprint="key")
+        self._sink = ParquetSink(LocalStore(root), PARTITION, key_fingerprint="key")
         self.open = self._sink.open
         self.write = self._sink.write
 

@@ -7,6 +7,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from sinks.faults import FAULT_VARIABLE
+from sinks.local_store import LocalStore
 from sinks.parquet import ParquetSink
 from tests.unit.sinks.turns import Made, made_turn
 
@@ -27,7 +28,7 @@ def write_turns(root: Path, cut: int, fault: str = "", together: Barrier | None 
     if fault:
         os.environ[FAULT_VARIABLE] = fault
     made = [fault_turn(number).turn for number in range(TURNS)]
-    sink = ParquetSink(root, PARTITION, key_fingerprint="key")
+    sink = ParquetSink(LocalStore(root), PARTITION, key_fingerprint="key")
     position = sink.open()
     if together is not None:
         together.wait()

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sinks.commit_log import account_of, read_accounts
+from sinks.local_store import LocalStore
 from tests.faults.parquet_writer import PARTITION, TURNS, fault_turn, write_turns
 from tests.unit.sinks.turns import Row
 
@@ -68,7 +69,7 @@ def assert_nothing_doubled_or_invented(root: Path) -> None:
 def assert_complete(root: Path) -> None:
     for table in ("verdicts", "late"):
         assert rows_seen(root, table) == rows_made(table)
-    accounts = read_accounts(root)
+    accounts = read_accounts(LocalStore(root))
     assert accounts.sources == account_of(turn.turn for turn in MADE)
     assert (accounts.turns, accounts.problems) == ({PARTITION: TURNS}, ())
     assert list((root / "_staging" / f"p{PARTITION}").iterdir()) == []

@@ -10,6 +10,7 @@ from schemas.alerts import Alert
 from schemas.errors import StateError
 from sinks.alert_tables import AlertTables, Delivery
 from sinks.commit_log import read_accounts
+from sinks.local_store import LocalStore
 from tests.alert_receiver import made_alert
 from tests.recounts import rows_of
 
@@ -17,7 +18,7 @@ ALERTS = [made_alert(i, state=state) for i in range(30) for state in ("open", "r
 
 
 def tables_at(root: Path, key: str = "key") -> tuple[AlertTables, int]:
-    tables = AlertTables(root, 2, key_fingerprint=key)
+    tables = AlertTables(LocalStore(root), 2, key_fingerprint=key)
     return tables, tables.open()
 
 
@@ -64,7 +65,7 @@ def test_deliveries_stand_once_by_their_offsets(tmp_path: Path) -> None:
 
 def test_they_are_no_verdicts_and_of_one_key(tmp_path: Path) -> None:
     tables_at(tmp_path)[0].write_alerts(ALERTS, next_=60)
-    accounts = read_accounts(tmp_path)
+    accounts = read_accounts(LocalStore(tmp_path))
     assert (accounts.sources, accounts.problems) == ((), ())
     with pytest.raises(StateError, match="another key"):
         tables_at(tmp_path, "other")

@@ -19,6 +19,7 @@ from sinks.commit_log import (
     read_accounts,
 )
 from sinks.durable_files import create_if_absent
+from sinks.local_store import LocalStore
 from tests.unit.sinks.turns import made_turn
 
 
@@ -28,8 +29,7 @@ def clicks(*ranges: tuple[int, int], verdicts: int = 0) -> SourceAccount:
 
 def log_of(root: Path, *cuts: tuple[int, int], partition: int = 0) -> CommitLog:
     """A log whose turn t judged the offsets [10 t, 10 t + 10) of clicks."""
-    log = CommitLog(root, partition)
-    log.create_folder()
+    log = CommitLog(LocalStore(root), partition)
     total: tuple[SourceAccount, ...] = ()
     for first, next_ in cuts:
         account = (
@@ -37,7 +37,7 @@ def log_of(root: Path, *cuts: tuple[int, int], partition: int = 0) -> CommitLog:
         )
         total = merged([*total, *account])
         entry = Entry(partition, first, next_, "folder", (), account, total)
-        assert log.append(entry, by_way_of=root / "entry")
+        assert log.append(entry, by_way_of="entry")
     return log
 
 
@@ -80,7 +80,7 @@ def test_ranges_that_do_not_meet_are_said(ranges: tuple[tuple[int, int], ...], s
 def test_of_two_writers_at_one_turn_one_commits(tmp_path: Path) -> None:
     log = log_of(tmp_path, (0, 3))
     second = Entry(0, 0, 5, "other", (), (), ())
-    assert not log.append(second, by_way_of=tmp_path / "entry")
+    assert not log.append(second, by_way_of="entry")
     assert log.entry(0).next == 3
     assert not (tmp_path / "entry").exists()
 
@@ -112,7 +112,7 @@ def test_an_entry_of_another_format_is_refused(tmp_path: Path) -> None:
 def test_accounts_are_the_sum_over_all_partitions(tmp_path: Path) -> None:
     log_of(tmp_path, (0, 3), (3, 4))
     log_of(tmp_path, (0, 1), partition=1)
-    accounts = read_accounts(tmp_path)
+    accounts = read_accounts(LocalStore(tmp_path))
     assert accounts.problems == ()
     assert accounts.turns == {0: 4, 1: 1}
     assert [(source.partition, source.ranges, source.verdicts) for source in accounts.sources] == [
@@ -122,13 +122,13 @@ def test_accounts_are_the_sum_over_all_partitions(tmp_path: Path) -> None:
 
 
 def test_accounts_of_nothing_are_empty(tmp_path: Path) -> None:
-    assert read_accounts(tmp_path).sources == ()
+    assert read_accounts(LocalStore(tmp_path)).sources == ()
 
 
 def test_a_commit_that_is_missing_in_the_chain_is_said(tmp_path: Path) -> None:
     log_of(tmp_path, (0, 3), (3, 4), (4, 6))
     (tmp_path / "_log" / "p0" / f"{3:020d}.json").unlink()
-    accounts = read_accounts(tmp_path)
+    accounts = read_accounts(LocalStore(tmp_path))
     assert accounts.problems == ("judge partition 0: the commits before turn 4 are missing",)
     assert accounts.turns == {0: 3}
 
@@ -137,17 +137,18 @@ def test_a_total_that_does_not_add_up_is_said(tmp_path: Path) -> None:
     log = log_of(tmp_path, (0, 3), (3, 4))
     path = tmp_path / "_log" / "p0" / f"{3:020d}.json"
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(log.entry(3), total=(clicks((0, 40)),))))
-    assert read_accounts(tmp_path).problems == (
+    assert read_accounts(LocalStore(tmp_path)).problems == (
         "judge partition 0: the running total differs from the sum of the commits",
     )
 
 
 def test_tables_of_one_key_refuse_another(tmp_path: Path) -> None:
     log_of(tmp_path)
-    claim_key(tmp_path, "first", by_way_of=tmp_path / "key")
-    claim_key(tmp_path, "first", by_way_of=tmp_path / "key")
+    store = LocalStore(tmp_path)
+    claim_key(store, "first", by_way_of="key")
+    claim_key(store, "first", by_way_of="key")
     with pytest.raises(StateError, match="WOOLWATCH_KEY"):
-        claim_key(tmp_path, "second", by_way_of=tmp_path / "key")
+        claim_key(store, "second", by_way_of="key")
     assert not (tmp_path / "key").exists()
 
 

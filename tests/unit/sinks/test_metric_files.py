@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import sinks.metric_files
+from sinks.local_store import LocalStore
 from sinks.metric_files import MetricFiles
+from sinks.store import File
 from sinks.tables import Table
 
 
@@ -27,11 +29,11 @@ def shown(root: Path, partition: int = 0) -> list[int]:
 
 
 def staged(root: Path) -> list[str]:
-    return [path.name for path in (root / "_staging" / "metrics").iterdir()]
+    return [path.name for path in (root / "_staging" / "metrics").glob("**/*.staged")]
 
 
 def test_newer_numbers_replace_older_ones_whole(tmp_path: Path) -> None:
-    files = MetricFiles(tmp_path)
+    files = MetricFiles(LocalStore(tmp_path))
     assert files.position("dau", 0) is None
     assert files.replace("dau", 0, 5, rows(1, 2, 3))
     assert files.replace("dau", 0, 6, rows(4))
@@ -42,14 +44,14 @@ def test_newer_numbers_replace_older_ones_whole(tmp_path: Path) -> None:
 
 
 def test_older_numbers_never_replace_newer_ones(tmp_path: Path) -> None:
-    MetricFiles(tmp_path).replace("dau", 0, 6, rows(1))
-    assert not MetricFiles(tmp_path).replace("dau", 0, 5, rows(2))
+    MetricFiles(LocalStore(tmp_path)).replace("dau", 0, 6, rows(1))
+    assert not MetricFiles(LocalStore(tmp_path)).replace("dau", 0, 5, rows(2))
     assert shown(tmp_path) == [1]
     assert staged(tmp_path) == []
 
 
 def test_tables_and_partitions_are_apart_and_read_as_one(tmp_path: Path) -> None:
-    files = MetricFiles(tmp_path)
+    files = MetricFiles(LocalStore(tmp_path))
     files.replace("dau", 0, 6, rows(1))
     files.replace("dau", 10, 1, rows(2))
     files.replace("dau", 1, 0, rows())
@@ -63,35 +65,41 @@ def test_tables_and_partitions_are_apart_and_read_as_one(tmp_path: Path) -> None
 
 
 def test_the_schema_is_that_of_the_rows(tmp_path: Path) -> None:
-    MetricFiles(tmp_path).replace("dau", 0, 1, rows(1))
+    MetricFiles(LocalStore(tmp_path)).replace("dau", 0, 1, rows(1))
     assert pq.read_schema(tmp_path / "metrics" / "dau" / "part-0.parquet").equals(rows(1).schema)
 
 
 def test_what_dead_writers_staged_is_removed_unless_it_may_be_newer(tmp_path: Path) -> None:
-    files = MetricFiles(tmp_path)
+    files = MetricFiles(LocalStore(tmp_path))
     files.replace("dau", 1, 1, rows(1))
-    left = [f"dau-1-{1:020d}-a.staged", f"dau-1-{9:020d}-b.staged", f"dau-10-{1:020d}-c.staged"]
-    for name in left:
-        (tmp_path / "_staging" / "metrics" / name).touch()
+    left = [
+        ("part-1", f"{1:020d}-a.staged"),
+        ("part-1", f"{9:020d}-b.staged"),
+        ("part-10", f"{1:020d}-c.staged"),
+    ]
+    for part, name in left:
+        folder = tmp_path / "_staging" / "metrics" / "dau" / part
+        folder.mkdir(exist_ok=True)
+        (folder / name).touch()
     files.replace("dau", 1, 2, rows(2))
-    assert sorted(staged(tmp_path)) == sorted(left[1:])
+    assert sorted(staged(tmp_path)) == sorted(name for _, name in left[1:])
 
 
 def test_a_writer_that_was_swept_is_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = sinks.metric_files._write
 
-    def overtaken(table: Table, path: Path, position: int) -> None:
-        write(table, path, position)
+    def overtaken(table: Table, position: int, file: File) -> None:
+        write(table, position, file)
         monkeypatch.setattr(sinks.metric_files, "_write", write)
-        assert MetricFiles(tmp_path).replace("dau", 0, 7, rows(7))
+        assert MetricFiles(LocalStore(tmp_path)).replace("dau", 0, 7, rows(7))
 
     monkeypatch.setattr(sinks.metric_files, "_write", overtaken)
-    assert not MetricFiles(tmp_path).replace("dau", 0, 6, rows(6))
+    assert not MetricFiles(LocalStore(tmp_path)).replace("dau", 0, 6, rows(6))
     assert shown(tmp_path) == [7]
 
 
 def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = MetricFiles(tmp_path)
+    files = MetricFiles(LocalStore(tmp_path))
     files.replace("dau", 0, 1, rows(1))
 
     def full(*_: object) -> None:
@@ -113,11 +121,11 @@ def test_the_position_is_checked_after_the_lock_is_taken(
 
     def overtaken(file: IO[bytes], operation: int) -> None:
         monkeypatch.setattr(fcntl, "flock", lock)
-        assert MetricFiles(tmp_path).replace("dau", 0, 7, rows(7))
+        assert MetricFiles(LocalStore(tmp_path)).replace("dau", 0, 7, rows(7))
         lock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", overtaken)
-    assert not MetricFiles(tmp_path).replace("dau", 0, 6, rows(6))
+    assert not MetricFiles(LocalStore(tmp_path)).replace("dau", 0, 6, rows(6))
     assert shown(tmp_path) == [7]
 
 
@@ -127,11 +135,11 @@ def test_nobody_else_has_the_lock_while_the_file_is_replaced(
     rename = Path.rename
 
     def renamed_alone(source: Path, target: Path) -> Path:
-        lock = tmp_path / "_log" / "metrics" / "dau-0.lock"
+        lock = tmp_path / "_log" / "metrics" / "dau" / "part-0.lock"
         with lock.open("wb") as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return rename(source, target)
 
     monkeypatch.setattr(Path, "rename", renamed_alone)
-    assert MetricFiles(tmp_path).replace("dau", 0, 1, rows(1))
+    assert MetricFiles(LocalStore(tmp_path)).replace("dau", 0, 1, rows(1))
     assert shown(tmp_path) == [1]

@@ -19,7 +19,9 @@ import sinks.staged_commits
 from schemas.errors import StateError
 from schemas.verdicts import Verdicts
 from sinks.commit_log import account_of, read_accounts
+from sinks.local_store import LocalStore
 from sinks.parquet import ParquetSink
+from sinks.store import File
 from sinks.tables import Table
 from tests.unit.sinks.turns import Made, Row, made_turn
 
@@ -27,7 +29,7 @@ PARTITION = 3
 
 
 def sink_at(root: Path) -> ParquetSink:
-    sink = ParquetSink(root, PARTITION, key_fingerprint="key")
+    sink = ParquetSink(LocalStore(root), PARTITION, key_fingerprint="key")
     sink.open()
     return sink
 
@@ -64,7 +66,7 @@ def test_rows_land_in_folders_of_their_date(tmp_path: Path) -> None:
     assert sink.write(turns_of(made)) == 6
 
     assert_tables(tmp_path, made)
-    assert sink.account == account_of(turns_of(made)) == read_accounts(tmp_path).sources
+    assert sink.account == account_of(turns_of(made)) == read_accounts(LocalStore(tmp_path)).sources
     assert staged(tmp_path) == []
     assert {path.name for path in tmp_path.iterdir()} == {"_log", "_staging", "verdicts", "late"}
 
@@ -212,11 +214,11 @@ def test_a_writer_whose_staging_is_swept_by_the_winner_is_a_loser(
     winner, loser = sink_at(tmp_path), sink_at(tmp_path)
     write = sinks.staged_commits._write_parquet
 
-    def overtaken(table: Table, path: Path) -> None:
+    def overtaken(table: Table, file: File) -> None:
         monkeypatch.setattr(sinks.staged_commits, "_write_parquet", write)
         winner.write(turns_of(made[:1]))
-        assert not path.parent.exists(), "the winner swept"
-        write(table, path)
+        assert staged(tmp_path) == [], "the winner swept"
+        write(table, file)
 
     monkeypatch.setattr(sinks.staged_commits, "_write_parquet", overtaken)
     assert loser.write(turns_of(made)) == 4
@@ -256,13 +258,16 @@ def test_a_committed_file_that_is_gone_is_an_error_in_the_log(
 def test_another_key_is_refused(tmp_path: Path) -> None:
     sink_at(tmp_path)
     with pytest.raises(StateError, match="another key"):
-        ParquetSink(tmp_path, 0, key_fingerprint="other").open()
+        ParquetSink(LocalStore(tmp_path), 0, key_fingerprint="other").open()
 
 
 def test_dead_letters_are_in_the_same_commit(tmp_path: Path) -> None:
     made = [made_turn(number) for number in range(4)]
     sink = ParquetSink(
-        tmp_path, PARTITION, key_fingerprint="key", seal=lambda *place: repr(place[:3]).encode() + place[4]
+        LocalStore(tmp_path),
+        PARTITION,
+        key_fingerprint="key",
+        seal=lambda *place: repr(place[:3]).encode() + place[4],
     )
     sink.open()
     sink.write(turns_of(made[:1]))
@@ -309,7 +314,7 @@ def test_any_cuts_by_any_two_writers_give_each_row_once(steps: list[Step]) -> No
             last = min(sink.position + step.ahead, len(made))
             assert sink.write(turns_of(made[max(0, sink.position - step.back) : last])) >= last
         assert_tables(root, made)
-        accounts = read_accounts(root)
+        accounts = read_accounts(LocalStore(root))
         assert accounts.sources == account_of(turns_of(made))
         assert accounts.problems == ()
         assert staged(root) == []
