@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from commands.interrupts import end_at_once
 from commands.options import config_in
 from commands.progress import errors
 from console.interruption import Interrupted, Interruption
@@ -67,12 +68,14 @@ def demo(
         raise UnreachableError(
             f"found {sys.platform}; expected Linux, which the demo needs to tidy up after itself"
         )
+    end_at_once()  # there is nothing to tidy up yet, and imports may lose an exception
+    from rich.console import Console
+
+    from console.demo import Wish, run_demo
+
     interruption = Interruption()
     try:
-        from rich.console import Console
-
-        from console.demo import Wish, run_demo
-
+        interruption.arm()
         target = _new_folder(out)
         console = Console(highlight=False)
         if not console.is_terminal:
@@ -88,7 +91,9 @@ def demo(
             picture,
         )
         run_demo(wish, console, interruption)
+        interruption.check()
     except Interrupted as interrupted:
+        interruption.disarm()
         errors.print(f"ended by {interrupted}", markup=False)
         sys.exit(interrupted.exit_code)
 

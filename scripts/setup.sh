@@ -8,6 +8,14 @@ purpose=${1:-all}
 
 say() { printf 'setup: %s\n' "$*"; }
 
+# Ctrl-C goes to all of us; bash waits for the program that runs and then comes here.
+trap 'say "ended by SIGINT"; exit 130' INT
+
+# Run a program; what it complains of is shown if it fails, but not what Python has to say about Ctrl-C.
+run() {
+  "$@" 2> .cache/setup.log || { cat .cache/setup.log >&2; exit 3; }
+}
+
 # A Python of 3.11 or newer that can make virtual environments; 3.11 first, because that is what CI runs.
 find_python() {
   local name
@@ -77,12 +85,12 @@ install_python() {
   fi
   if ! "$python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     say "making .venv with $(find_python)"
-    "$(find_python)" -m venv --clear .venv
+    run "$(find_python)" -m venv --clear .venv
   fi
   say "installing $(grep -c '==' requirements.lock) Python packages (a minute or two)"
-  "$python" -m pip install --quiet --disable-pip-version-check --no-input \
+  run "$python" -m pip install --quiet --disable-pip-version-check --no-input \
     --require-hashes --requirement requirements.lock
-  "$python" -m pip install --quiet --disable-pip-version-check --no-input \
+  run "$python" -m pip install --quiet --disable-pip-version-check --no-input \
     --no-deps --no-build-isolation --editable .
   sha256sum requirements.lock pyproject.toml > "$stamp"
 }
@@ -90,9 +98,9 @@ install_python() {
 compile_kernels() {
   local python=.venv/bin/python
   if ! "$python" -c 'import sys; from streams.kernel_cache import is_warm, use_kernel_cache
-sys.exit(not is_warm(use_kernel_cache()))'; then
+sys.exit(not is_warm(use_kernel_cache()))' 2>/dev/null; then
     say 'compiling the kernels (a minute, once for each version)'
-    "$python" -m streams.warm_up > /dev/null
+    run "$python" -m streams.warm_up > /dev/null
   fi
 }
 

@@ -10,9 +10,11 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +29,33 @@ pytestmark = pytest.mark.integration
 
 EVENTS, SECONDS = 6_000, 4
 PATIENCE_S = 150.0
+STAMPED = ("requirements.lock", "pyproject.toml")
 _MARK = "DEMO_OF_THIS_TEST"
 _LOOK_AGAIN_S = 0.05
 _draw = random.Random(4)
-_INTERRUPTED_AFTER_S = [round(_draw.uniform(0.0, 20.0), 1) for _ in range(3)]
+_AFTER_START_S = [0.05, 0.15, 0.3, 0.6]
+"""Python itself, our imports, and the first steps; ``make demo`` goes through its setup then."""
+_AFTER_FIRST_WORD_S = [
+    round(_draw.uniform(0.0, 4.0), 1),
+    *(pytest.param(round(_draw.uniform(0.0, 20.0), 1), marks=pytest.mark.thorough) for _ in range(5)),
+]
 
 
 class RunningDemo:
     """A demo in a folder of its own, marked so that every process below it is found again."""
 
-    def __init__(self, folder: Path, *arguments: str, terminal: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        terminal: bool = False,
+        command: Sequence[str] = (WOOLWATCH, "demo"),
+    ) -> None:
         self.folder, self.temporary = folder, folder / "t"
         self.temporary.mkdir(parents=True)
         self._mark = uuid.uuid4().hex
-        command = [WOOLWATCH, "demo", "--events", str(EVENTS), "--seconds", str(SECONDS), *arguments]
+        if command[0] == WOOLWATCH:
+            arguments = ("--events", str(EVENTS), "--seconds", str(SECONDS), *arguments)
         environment = {
             **os.environ,
             _MARK: self._mark,
@@ -52,7 +67,7 @@ class RunningDemo:
         with (folder / "output").open("wb") as output:
             out = ours if terminal else output
             self.process = subprocess.Popen(
-                command,
+                [*command, *arguments],
                 cwd=folder,
                 env=environment,
                 stdin=ours if terminal else subprocess.DEVNULL,
@@ -66,13 +81,17 @@ class RunningDemo:
     def wait(self) -> int:
         return self.process.wait(PATIENCE_S)
 
+    def press_ctrl_c(self) -> None:
+        """As a terminal does it: the signal goes to the whole process group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
     def output(self) -> str:
         return (self.folder / "output").read_text()
 
-    def wait_for_output(self) -> None:
-        """Until it says its first word, which it does before it starts anything."""
+    def wait_for_output(self, words: str = "") -> None:
+        """Until it says this, or its first word, which it does before it starts anything."""
         deadline_s = time.monotonic() + PATIENCE_S
-        while not self.output():
+        while not (said := self.output()) or words not in said:
             assert self.process.poll() is None
             assert time.monotonic() < deadline_s
             time.sleep(_LOOK_AGAIN_S)
@@ -255,7 +274,49 @@ def test_the_query_that_it_shows_can_be_typed(finished: RunningDemo) -> None:
     assert "truth_kind" in done.stdout
 
 
-@pytest.mark.parametrize("seconds", _INTERRUPTED_AFTER_S)
+def expect_no_trace(demo: RunningDemo) -> None:
+    assert not demo.processes()
+    assert not list(demo.temporary.iterdir())
+    assert not list(demo.folder.glob("woolwatch-demo*/_staging"))
+    assert "Traceback" not in demo.output(), demo.output()
+
+
+@pytest.mark.parametrize("seconds", _AFTER_START_S)
+def test_ctrl_c_right_after_the_start_ends_it(folder: Path, seconds: float) -> None:
+    """With one plain line; unless Python itself was still loading, which is nobody's to change."""
+    demo = RunningDemo(folder / "first")
+    while True:
+        time.sleep(seconds)
+        demo.press_ctrl_c()
+        if demo.wait() != -signal.SIGINT:
+            break
+        seconds *= 2
+        demo = RunningDemo(folder / str(seconds))
+    assert demo.wait() == 130
+    assert demo.output().splitlines()[-1] == "ended by SIGINT"
+    expect_no_trace(demo)
+
+
+@pytest.mark.parametrize("seconds", _AFTER_START_S[1:])
+def test_ctrl_c_ends_make_as_well(folder: Path, seconds: float) -> None:
+    """In a folder that make finds set up: in its shell, its setup, or the demo."""
+    made = folder / "made"
+    (made / ".venv").mkdir(parents=True)
+    for name in ("Makefile", "scripts", "requirements.lock", "pyproject.toml"):
+        (made / name).symlink_to(REPOSITORY / name)
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (made / ".venv" / name).symlink_to(Path(sys.prefix) / name)
+    digests = [f"{sha256((made / name).read_bytes()).hexdigest()}  {name}\n" for name in STAMPED]
+    (made / ".venv" / "woolwatch.sha256").write_text("".join(digests))
+    demo = RunningDemo(folder / "run", command=["make", "-C", str(made), "demo"])
+    time.sleep(seconds)
+    demo.press_ctrl_c()
+    assert demo.wait() in (-signal.SIGINT, 2, 130)
+    assert not list(made.glob("woolwatch-demo*"))
+    expect_no_trace(demo)
+
+
+@pytest.mark.parametrize("seconds", _AFTER_FIRST_WORD_S)
 def test_ctrl_c_leaves_no_trace(folder: Path, seconds: float) -> None:
     demo = RunningDemo(folder)
     demo.wait_for_output()
@@ -263,19 +324,26 @@ def test_ctrl_c_leaves_no_trace(folder: Path, seconds: float) -> None:
         demo.process.wait(seconds)
     except subprocess.TimeoutExpired:
         port = demo.broker_port()
-        demo.process.send_signal(signal.SIGINT)
+        demo.press_ctrl_c()
         assert demo.wait() == 130, demo.output()
         assert port is None or not _listens(port)
-    assert not demo.processes()
-    assert not list(demo.temporary.iterdir())
-    assert not list(folder.glob("woolwatch-demo/_staging"))
-    assert "Traceback" not in demo.output()
+    expect_no_trace(demo)
+
+
+@pytest.mark.thorough
+def test_ctrl_c_during_the_last_page_leaves_the_tables_alone(folder: Path) -> None:
+    demo = RunningDemo(folder)
+    demo.wait_for_output("What was planted")
+    demo.press_ctrl_c()
+    assert demo.wait() in (0, 130)  # it may have ended meanwhile
+    assert list(folder.glob("woolwatch-demo/verdicts/*/*.parquet"))
+    expect_no_trace(demo)
 
 
 def test_on_a_terminal_it_draws_and_ctrl_c_gives_it_back(folder: Path) -> None:
     demo = RunningDemo(folder, terminal=True)
     seen = demo.read_until("漏斗".encode())
-    demo.process.send_signal(signal.SIGINT)
+    demo.press_ctrl_c()
     seen += demo.read_until(b"ended by SIGINT")
     assert demo.wait() == 130
     os.close(demo.terminal)

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from commands.cli import COMMANDS
+from commands.group import COMMANDS
 from commands.options import OUT, endpoints, redis_endpoint, setting, settings_of
 from commands.settings_file import FIELDS, read_settings_file
 from schemas.config import Config

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from commands.cli import cli
+from commands.group import cli
 from schemas.errors import ConfigError, RecordingError
 
 
