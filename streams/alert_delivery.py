@@ -22,6 +22,7 @@ from sinks.alert_stream import AlertStream
 from sinks.alert_tables import AlertTables, Delivery
 from sinks.patience import patiently
 from streams.alert_notifier import Notifier
+from streams.meters import Sample
 from streams.settings import Settings
 from streams.transport import TP, Batch
 
@@ -166,6 +167,10 @@ class AlertDelivery:
         """Offset up to which Redis and the table have everything; None before the first batch."""
         seat = self._seats.get(partition)
         return None if seat is None else seat.position
+
+    def samples(self) -> list[Sample]:
+        """How the channels fare."""
+        return [sample for notifier in self._notifiers for sample in notifier.samples()]
 
     @property
     def is_idle(self) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from sinks.alert_channels import Channel
 from sinks.alert_stream import AlertStream
 from sinks.alert_tables import Delivery
 from sinks.patience import patiently
+from streams.meters import Sample
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,13 @@ class Notifier:
         self.channel, self._stream, self._give_up_s = channel, stream, give_up_s
         self._waiting: deque[_Waiting] = deque()
         self._came = asyncio.Event()
+        self._outcomes: Counter[str] = Counter()
+
+    def samples(self) -> Iterator[Sample]:
+        """How many wait, and how many ended since the process began."""
+        yield Sample("alert_deliveries_waiting", (self.channel.name,), len(self._waiting))
+        for outcome, deliveries in self._outcomes.items():
+            yield Sample("alert_deliveries_total", (self.channel.name, outcome), deliveries)
 
     def put(self, alert: Alert, offset: int, ended: Ended) -> None:
         """Take an alert; ``ended`` is called once, later."""
@@ -118,6 +126,7 @@ class Notifier:
         if outcome is None:
             waiting.ended(None)
             return
+        self._outcomes[outcome] += 1
         if outcome == "failed":
             log.error("channel %s was not told of alert %s: %s", self.channel.name, waiting.alert.id, reason)
         delivery = Delivery(

@@ -74,6 +74,12 @@ METRICS: Mapping[str, Metric] = {
         (),
         "Values of dimensions, by window, that KPI alerts had no place for since the partitions were taken.",
     ),
+    "alert_deliveries_waiting": Metric(
+        "gauge", ("channel",), "Alerts that wait for a channel, those that are being sent among them."
+    ),
+    "alert_deliveries_total": Metric(
+        "counter", ("channel", "outcome"), "Deliveries that ended: sent, failed (given up)."
+    ),
     "labels_dropped_total": Metric(
         "counter", ("partition",), "Labels dropped because too many wait for their events, or for their time."
     ),

@@ -181,7 +181,7 @@ class RollupApp:
         """How the rollup fares."""
         return measure(
             consumer_of(self.app),
-            [*self._meters.samples(), self._ignored_values()],
+            [*self._meters.samples(), self._ignored_values(), *self._delivery.samples()],
             watched=[self._topic],
             watchdog=self._watchdog,
             pause_s=FLUSH_INTERVAL_S,

@@ -133,3 +133,24 @@ def test_too_many_push_the_oldest_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams.alert_notifier, "MOST_WAITING", 2)
     ended = run(monkeypatch, [(i, made_alert(i)) for i in range(4)], lambda alerts: [SENT] * len(alerts))
     assert [end.outcome for end in ended if end is not None] == ["failed", "failed", "sent", "sent"]
+
+
+def test_what_waits_and_what_ended_can_be_watched() -> None:
+    replies = iter([[SENT, NEVER, AGAIN], [SENT]])
+
+    async def main() -> list[list[tuple[tuple[str, ...], float]]]:
+        notifier = Notifier(Scripted(lambda _: next(replies)), cast("AlertStream", Known()), give_up_s=3600)
+        for offset in range(3):
+            notifier.put(made_alert(offset), offset, lambda _: None)
+        seen = []
+        for _ in range(3):
+            seen.append([(sample.labels, sample.value) for sample in notifier.samples()])
+            await notifier._send_some()
+        return seen
+
+    sent, failed = ("ops", "sent"), ("ops", "failed")
+    assert asyncio.run(main()) == [
+        [(("ops",), 3)],
+        [(("ops",), 1), (sent, 1), (failed, 1)],
+        [(("ops",), 0), (sent, 2), (failed, 1)],
+    ]
