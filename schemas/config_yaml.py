@@ -21,6 +21,7 @@ MAX_DEPTH = 16
 _PLACEHOLDER = re.compile(
     r"^\s*<[^<>]*>\s*$|\$\{[^}]*\}|\{\{.*\}\}|\b(?:TODO|FIXME|TBD|CHANGE_?ME|REPLACE_?ME)\b"
 )
+"""What somebody meant to fill in later; a config that still says so, by one of these words or brackets, is refused."""
 
 
 def load_blocks(
