@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LOOK_AGAIN_S = 0.05
+from tests.waiting import wait_until
 
 
 def children_of(pid: int) -> list[int]:
@@ -27,14 +26,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def wait_until(there: Callable[[], bool], otherwise: str, *, patience_s: float = 60.0) -> None:
-    """Wait for something that can only be looked at."""
-    deadline_s = time.monotonic() + patience_s
-    while not there():
-        assert time.monotonic() < deadline_s, otherwise
-        time.sleep(_LOOK_AGAIN_S)
 
 
 def wait_for_parts(worker: subprocess.Popen[bytes], *, patience_s: float = 60.0) -> list[int]:

@@ -15,7 +15,6 @@ from confluent_kafka import Producer
 
 from schemas.events import PARTICIPATION_EVENTS
 from streams.config_files import read_config
-from tests.faults.processes import wait_until
 from tests.installation import Installation
 from tests.made_events import STEPS, made_events, write_config, write_recording
 from tests.recounts import (
@@ -27,6 +26,7 @@ from tests.recounts import (
     same_tables,
 )
 from tests.services import KafkaBroker, RedisServer
+from tests.waiting import wait_until
 
 _FUNNEL_WITHIN_MS = 24 * 3_600_000
 _PATIENCE_S = 300.0

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import MakeRun
-from tests.faults.processes import wait_for_parts, wait_until, wait_until_gone
+from tests.faults.processes import wait_for_parts, wait_until_gone
 from tests.made_events import made_events
 from tests.services import REPOSITORY, KafkaBroker, RedisServer
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(600)]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import MakeRun
-from tests.faults.processes import wait_until
 from tests.faults.proxy import OFFSET_COMMIT, Proxy
 from tests.made_events import made_events
 from tests.services import KafkaBroker, RedisServer
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(600)]
 

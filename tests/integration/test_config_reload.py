@@ -16,9 +16,10 @@ from schemas.config import Config
 from schemas.keys import KeyRing
 from schemas.pseudonyms import Pseudonyms
 from streams.config_files import read_config
-from tests.installation import KEY, PATIENCE_S, Installation
+from tests.installation import KEY, Installation
 from tests.made_events import CONFIG, made_events, write_config, write_recording
 from tests.services import KafkaBroker, RedisServer
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
@@ -26,13 +27,6 @@ PARTITIONS = 2
 EVENTS, RATE = 3600, 60
 """A minute: so long events must flow while the config changes twice, on a busy machine too."""
 NAMES = "events: {signup: {}, product_view: {}, add_to_cart: {}}\n"
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 @dataclass

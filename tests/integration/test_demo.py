@@ -24,6 +24,7 @@ import pytest
 from tests.command import WOOLWATCH
 from tests.recounts import CHARGED
 from tests.services import LOOPBACK, REPOSITORY
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +32,6 @@ EVENTS, SECONDS = 6_000, 4
 PATIENCE_S = 150.0
 STAMPED = ("requirements.lock", "pyproject.toml")
 _MARK = "DEMO_OF_THIS_TEST"
-_LOOK_AGAIN_S = 0.05
 _draw = random.Random(4)
 _AFTER_START_S = [0.05, 0.15, 0.3, 0.6]
 """Python itself, our imports, and the first steps; ``make demo`` goes through its setup then."""
@@ -90,11 +90,13 @@ class RunningDemo:
 
     def wait_for_output(self, words: str = "") -> None:
         """Until it says this, or its first word, which it does before it starts anything."""
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not (said := self.output()) or words not in said:
+
+        def spoke() -> bool:
             assert self.process.poll() is None
-            assert time.monotonic() < deadline_s
-            time.sleep(_LOOK_AGAIN_S)
+            said = self.output()
+            return bool(said) and words in said
+
+        wait_until(spoke, lambda: f"{words!r} was never said:\n{self.output()}")
 
     def read_until(self, wanted: bytes) -> bytes:
         """What it draws on the terminal, up to some words."""
@@ -118,18 +120,18 @@ class RunningDemo:
         return None
 
     def wait_for_broker(self) -> int:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while (port := self.broker_port()) is None:
+
+        def listens() -> bool:
             assert self.process.poll() is None, self.output()
-            assert time.monotonic() < deadline_s
-            time.sleep(_LOOK_AGAIN_S)
+            return self.broker_port() is not None
+
+        wait_until(listens, self.output)
+        port = self.broker_port()
+        assert port is not None
         return port
 
     def wait_until_gone(self) -> None:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while self.processes():
-            assert time.monotonic() < deadline_s, self.processes()
-            time.sleep(_LOOK_AGAIN_S)
+        wait_until(lambda: not self.processes(), lambda: f"still there: {self.processes()}")
 
 
 def _pids() -> list[int]:

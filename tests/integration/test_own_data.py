@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -50,8 +49,8 @@ def test_a_csv_of_other_names_from_a_time_on(install: Install, tmp_path: Path) -
     lines = [line for line in made_events(2_000, broken=False) if b'"product_view"' in line]
     before, after = lines[:200], lines[200:]
     installation.load(write_csv(tmp_path / "before.csv", before, iso=False))
-    time.sleep(0.01)  # not waiting for anything: records go by the clock, in whole milliseconds
-    start = datetime.now(UTC).isoformat()
+    # Records go by the clock in whole milliseconds, and the next process takes longer than one to start.
+    start = (datetime.now(UTC) + timedelta(milliseconds=1)).isoformat()
     recording = write_csv(tmp_path / "after.csv", after, iso=True)
     installation.load(recording)
     worker = installation.start_worker(WOOLWATCH_FROM=start)

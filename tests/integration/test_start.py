@@ -25,6 +25,7 @@ from tests.installation import KEY, Install, Installation
 from tests.made_events import made_events, write_config, write_recording
 from tests.recounts import rows_of, same_tables
 from tests.services import KafkaBroker, RedisServer
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -49,10 +50,7 @@ def messages(log: Path) -> list[str]:
 
 def wait_for(log: Path, words: str) -> None:
     """Wait until a log says something."""
-    deadline = time.monotonic() + PATIENCE_S
-    while words not in log.read_text():
-        assert time.monotonic() < deadline, f"{words!r} was never said:\n{log.read_text()}"
-        time.sleep(0.05)
+    wait_until(lambda: words in log.read_text(), lambda: f"{words!r} was never said:\n{log.read_text()}")
 
 
 # -- nobody there ------------------------------------------------------------------------------------------
@@ -241,13 +239,9 @@ def stop_while_verdicts_are_held(
     """Signal a worker once Redis has the verdict of the last event: tables and metrics come seconds later."""
     event = json.loads(last)
     name = Pseudonyms(KeyRing(KEY.encode())).pseudonym("user", event["user_id"])
-    deadline = time.monotonic() + PATIENCE_S
+    key = f"{{{installation.namespace}}}:verdict:user:{name}"
     with Redis.from_url(installation.redis.url, decode_responses=True) as client:
-        while (
-            client.hget(f"{{{installation.namespace}}}:verdict:user:{name}", "event_id") != event["event_id"]
-        ):
-            assert time.monotonic() < deadline, installation.logs()
-            time.sleep(0.01)
+        wait_until(lambda: client.hget(key, "event_id") == event["event_id"], installation.logs)
     worker.send_signal(by)
     return worker.wait(PATIENCE_S)
 

@@ -6,11 +6,9 @@ import json
 import os
 import signal
 import socket
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,10 +18,9 @@ from tests.installation import Installation
 from tests.made_events import made_events, write_config, write_recording
 from tests.recounts import rows_of
 from tests.services import KafkaBroker, RedisServer
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
-
-PATIENCE_S = 90.0
 
 
 def ask(address: str, path: str) -> tuple[int, str]:
@@ -34,14 +31,6 @@ def ask(address: str, path: str) -> tuple[int, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    """Look again until it holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def values_of(text: str, name: str, **labels: str) -> list[float]:
