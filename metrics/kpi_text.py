@@ -121,7 +121,8 @@ def _id(plan: KpiPlan, value: str | None, since_ms: int) -> str:
         campaign=value if plan.by == "campaign" else None,
         dim=plan.by or "all",
         dim_value=value,
-        incident=(since_ms,),
+        # Under the same name another metric has incidents of its own.
+        incident=(since_ms, plan.identity),
     )
 
 

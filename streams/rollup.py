@@ -118,6 +118,7 @@ class RollupApp:
                 for block in self._kept(partition, self._table.values()):
                     if block.key.metric == INCIDENTS or block.key.metric in KPI_METRICS:
                         owned.take_up(block)
+                owned.written = -1  # what is told of the change waits for no event
 
     def _make_app(self) -> BatchApp:
         app = make_app(

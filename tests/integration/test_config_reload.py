@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from schemas.pseudonyms import Pseudonyms
 from streams.config_files import read_config
 from tests.installation import KEY, Installation
 from tests.made_events import CONFIG, made_events, write_config, write_recording
+from tests.recounts import rows_of
 from tests.services import KafkaBroker, RedisServer
 from tests.waiting import wait_until
 
@@ -27,6 +29,21 @@ PARTITIONS = 2
 EVENTS, RATE = 3600, 60
 """A minute: so long events must flow while the config changes twice, on a busy machine too."""
 NAMES = "events: {signup: {}, product_view: {}, add_to_cart: {}}\n"
+KPIS = """
+kpi_alerts:
+  kept:    {metric: events.add_to_cart.count, window: 1m, above: 1}
+  gone:    {metric: events.purchase.count, window: 1m, above: 1}
+  bound:   {metric: events.purchase.count, window: 1m, above: 1}
+  swapped: {metric: events.purchase.count, window: 1m, above: 1}
+"""
+OTHER_KPIS = """
+kpi_alerts:
+  kept:    {metric: events.add_to_cart.count, window: 1m, above: 1}
+  bound:   {metric: events.purchase.count, window: 1m, above: 1000}
+  swapped: {metric: events.signup.count, window: 1m, above: 1}
+  added:   {metric: events.product_view.count, window: 1m, above: 1}
+"""
+"""A minute of event time passes in two seconds, with some twenty events of each name."""
 
 
 @dataclass
@@ -53,7 +70,7 @@ def reload(
     tmp_path_factory: pytest.TempPathFactory, kafka: KafkaBroker, redis_server: RedisServer
 ) -> Iterator[Reload]:
     folder = tmp_path_factory.mktemp("reload")
-    config_folder = write_config(folder / "config", events=NAMES)
+    config_folder = write_config(folder / "config", events=NAMES, kpis=KPIS)
     prefix = f"reload-{time.time_ns()}-"
     installation = Installation(folder, kafka, redis_server, prefix, config_folder, partitions=PARTITIONS)
     recording = write_recording(folder / "events.jsonl", made_events(EVENTS, seed=11, broken=False))
@@ -69,6 +86,9 @@ def reload(
     def tables() -> int:
         return len(list((folder / "out" / "verdicts").rglob("*.parquet")))
 
+    def opened() -> int:
+        return len(rows_of(folder / "out", "alerts", "id")) if tables() else 0
+
     try:
         first, _ = read_config(config_folder)
         worker = installation.start_worker()
@@ -76,8 +96,10 @@ def reload(
         wait_until(lambda: tables() > 0, "something is judged")
         detectors.write_text(CONFIG.replace("dwell_ms < 900", "dwel_ms < 900"))
         wait_until(logged("is refused"), "the bad config is told")
+        wait_until(lambda: opened() >= 4, "the KPI alerts are told")
         committed = tables()
         wait_until(lambda: tables() > committed, "the config before goes on judging")
+        (config_folder / "kpis.yaml").write_text(OTHER_KPIS)
         detectors.write_text(CONFIG.replace("weight: 0.6", "weight: 0.45"))
         farm.write_text("value\nfarm3\n")
         second, _ = read_config(config_folder)
@@ -139,6 +161,37 @@ def test_features_that_are_defined_alike_go_on_counting(reload: Reload) -> None:
     )
     assert all(feature == number for feature, number, _ in counted)
     assert max(number for _, number, config in counted if config == reload.configs[1].hash) > 10
+
+
+def test_each_kpi_alert_is_told_once_and_what_became_of_it_as_well(reload: Reload) -> None:
+    """Through the change of what it measures or of its bound, and through the kill."""
+    rows = rows_of(reload.installation.out, "alerts", "name, state, id, title_en, config_hash")
+    first, second = (config.hash for config in reload.configs)
+    told: dict[tuple[str, str], list[tuple[str, str, str]]] = defaultdict(list)
+    for name, state, *rest in rows:
+        if name in ("kept", "gone", "bound", "swapped", "added"):
+            told[name, state].append(tuple(rest))
+    assert {key: len(alerts) for key, alerts in told.items()} == {
+        ("kept", "open"): 1,
+        ("gone", "open"): 1,
+        ("gone", "resolved"): 1,
+        ("bound", "open"): 1,
+        ("bound", "resolved"): 1,
+        ("swapped", "open"): 2,
+        ("swapped", "resolved"): 1,
+        ("added", "open"): 1,
+    }
+    for name, words in (
+        ("gone", "no longer watched"),
+        ("bound", "back within"),
+        ("swapped", "no longer watched"),
+    ):
+        ((ended, title, config),) = told[name, "resolved"]
+        assert words in title
+        assert config == second
+        assert ended == next(id_ for id_, _, config in told[name, "open"] if config == first)
+    assert len({id_ for id_, *_ in told["swapped", "open"]}) == 2
+    assert [config for _, _, config in told["added", "open"]] == [second]
 
 
 def test_names_outside_the_events_block_are_told_once_by_each_judge(reload: Reload) -> None:

@@ -146,6 +146,18 @@ def test_they_equal_a_recount(recording: Path) -> None:
     assert sum(counts.cost_minor for counts in found.values()) > 0
 
 
+def test_incidents_of_a_campaign_that_ends_are_over_by_the_traffic_of_others(tmp_path: Path) -> None:
+    """And stay open for as long as there is none: only events move event time."""
+    config, lines = config_of(), made_events(9000, seed=5, broken=False)
+    spring, autumn = ([line for line in lines if name in line] for name in (b'"spring"', b'"autumn"'))
+    end = len(spring) // 4
+    for more, over in (([], False), ([autumn[-1]], True)):
+        recording = write_recording(tmp_path / f"{over}.jsonl", spring[:end] + more)
+        found = count_all(config, judged(recording, config, 500))
+        last_ms = max(key.start_ms for key in found)
+        assert {counts.over for key, counts in found.items() if key.start_ms == last_ms} == {over}
+
+
 @pytest.mark.parametrize("batch_size", [1, 13, 20_000])
 def test_cuts_do_not_show(recording: Path, batch_size: int) -> None:
     config = config_of()

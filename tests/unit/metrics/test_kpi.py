@@ -149,6 +149,30 @@ def test_an_incident_of_a_former_config_is_closed_once_even_if_that_crashes() ->
     assert table == {}
 
 
+def test_under_the_same_name_another_metric_has_incidents_of_its_own() -> None:
+    other = parse_config({"a.yaml": f"funnels: {{f: {{steps: [look, pay]}}}}\n{RATE}".encode()})[0]
+    (before,), (after,) = (opened(config)[1] for config in (config_of(RATE), other))
+    assert (before.name, before.since_ms, before.dim_value) == (after.name, after.since_ms, after.dim_value)
+    assert before.id != after.id
+
+
+def test_another_bound_goes_on_from_what_was_decided() -> None:
+    """The open incident is over when it is within the new bound for as long as the alert asks, under the same id."""
+    before, after = config_of(RATE), config_of(RATE.replace("below: 0.25", "below: 0.05"))
+    alerts, (alert,) = opened(before)
+    table: dict[bytes, Block] = {}
+    kept(alerts, table)
+    alerts = KpiAlerts(after, sources=1)
+    for block in table.values():
+        alerts.take_up(block)
+    assert alerts.untold == []
+    blocks = [window(after, number, {"ads": (20, 2)}) for number in (2, 3)]
+    assert feed(alerts, blocks[0], progress(after, 35)) == []
+    (ended,) = feed(alerts, blocks[1], progress(after, 45, turn=1))
+    assert (ended.id, ended.state, ended.config_hash) == (alert.id, "resolved", after.hash)
+    assert ended.ts_ms == BEGIN_MS + 4 * WINDOW_MS
+
+
 def test_values_beyond_the_bound_are_ignored_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kpi, "MOST_SERIES", 2)
     config = config_of(RATE)
