@@ -41,6 +41,17 @@ class Spots(NamedTuple):
     used: NDArray[np.int64]
 
 
+class SeenDays(NamedTuple):
+    """Of each event of a batch: its date in UTC and on the campaign's clock (int64[m], days since 1970), and ``news``.
+
+    ``news`` bool[m]: it is not from the spot where its user was counted last, so it may say more than that one.
+    """
+
+    utc: NDArray[np.int64]
+    local: NDArray[np.int64]
+    news: NDArray[np.bool_]
+
+
 class DailyUsers:
     """Counts the days of users into :class:`DistinctUsers`."""
 
@@ -59,7 +70,7 @@ class DailyUsers:
         ts_ms: NDArray[np.int64],
         campaigns: Mapping[str, NDArray[np.bool_]],
         watermark_ms: int,
-    ) -> None:
+    ) -> SeenDays:
         """Count a batch.
 
         Parameters
@@ -77,14 +88,31 @@ class DailyUsers:
             zone = self._zones[campaign]
             local[chosen] = zone.days(ts_ms[chosen])
             ends_ms[chosen] = zone.day_ends(local[chosen])
+        news = np.zeros(len(rows), np.bool_)
         at = 0
         while at < len(rows):
             at = count_days(
-                users.members, cells, self._spots, rows, row_cells, days, local, ends_ms, watermark_ms, at
+                users.members,
+                cells,
+                self._spots,
+                rows,
+                row_cells,
+                days,
+                local,
+                ends_ms,
+                watermark_ms,
+                news,
+                at,
             )
             if at < len(rows):
                 users.grow(links=self._width, keys=self._width, blocks=self._width)
                 self._grow()
+        return SeenDays(days, local, news)
+
+    def day_ends(self, campaign: str | None, days: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Ends of dates (ms) on the clock of a campaign, UTC where it has none of its own."""
+        zone = self._zones.get(campaign) if campaign is not None else None
+        return (days + 1) * DAY_MS if zone is None else zone.day_ends(days)
 
     @property
     def zoned_campaigns(self) -> tuple[str, ...]:
@@ -175,9 +203,10 @@ def count_days(
     local: NDArray[np.int64],
     ends_ms: NDArray[np.int64],
     watermark_ms: int,
+    news: NDArray[np.bool_],
     at: int,
 ) -> int:
-    """Count rows from ``at`` on; return the first one for which there is no room, or the number of rows."""
+    """Count rows from ``at`` on, filling ``news``; return the first one for which there is no room, or their number."""
     width = spots.keys.shape[1]
     for i in range(at, len(rows)):
         if not has_room(m, 0, width, width, width) or spots.used[0] == len(spots.cells):
@@ -189,6 +218,7 @@ def count_days(
         if m.users[rows[i]].spot == number:
             continue
         m.users[rows[i]].spot = number
+        news[i] = True
         for definition in range(width):
             if spots.keys[spot, definition] >= 0:
                 add_member(m, rows[i], spots.keys[spot, definition])

@@ -112,6 +112,8 @@ class MetricPlan:
         Whose values are numbered: campaign, event, channel and all dimensions, those of KPI alerts included.
     dims
         Fields that split any definition; a cell holds the campaign and then these.
+    retention_days
+        Up to which day cohorts are followed; None: they are not.
     """
 
     definitions: tuple[Definition, ...]
@@ -122,6 +124,7 @@ class MetricPlan:
     dau_definitions: int
     restate_ms: int
     lateness_ms: int
+    retention_days: int | None
 
     def definition_table(self) -> NDArray[np.void]:
         """DEFINITION[definitions]."""
@@ -154,6 +157,7 @@ def make_metric_plan(config: Config) -> MetricPlan:
         dau_definitions=dau_definitions,
         restate_ms=config.restate_ms,
         lateness_ms=config.lateness_ms,
+        retention_days=None if config.retention is None else config.retention.days,
     )
 
 

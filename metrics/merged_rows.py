@@ -12,23 +12,36 @@ import pyarrow as pa
 from metrics.block_rows import row_order
 from metrics.definitions import DAY_MS
 from schemas.metric_tables import METRIC_SCHEMAS
-from schemas.partials import DAU, Block, BlockKey, DauRows, FunnelRows, decode_rows
+from schemas.partials import (
+    ALL_CAMPAIGNS,
+    DAU,
+    RETENTION,
+    TOTAL,
+    Block,
+    BlockKey,
+    DauRows,
+    FunnelRows,
+    RetentionRows,
+    decode_rows,
+)
 
 RecordBatch: TypeAlias = Any
 """A pyarrow.RecordBatch; pyarrow has no types."""
 UserRow: TypeAlias = tuple[str, str | None, int, str, int, int, float]
-"""dim, dim_value, step (0 where there are none), step_name, gross, suspect, error."""
+"""dim, dim_value, step (0 where there are none; of retention the day), step_name, gross, suspect, error."""
 _Sums: TypeAlias = list[list[int]]
 """gross, suspect and variance of gross, by step."""
 
 
 def merge_users(blocks: Sequence[Block]) -> list[UserRow]:
-    """Add up DAU or funnel blocks of one key from several sources.
+    """Add up DAU, funnel or retention blocks of one key from several sources.
 
     Users belong to one source each, so sums of distinct users are distinct users. Sources that still count an
     older definition of a funnel, with other steps, are left out: the newest turn says which steps are meant.
     """
     newest_first = sorted(blocks, key=lambda block: (-block.turn, block.source))
+    if blocks[0].key.metric == RETENTION:
+        return _merge_retention(newest_first)
     sums: dict[tuple[str, str | None], _Sums] = {}
     steps: tuple[str, ...] = ()
     for rows in (decode_rows(block) for block in newest_first):
@@ -58,6 +71,31 @@ def merge_users(blocks: Sequence[Block]) -> list[UserRow]:
     ]
 
 
+def _merge_retention(newest_first: Sequence[Block]) -> list[UserRow]:
+    """Rows of one cohort; days on which nobody was seen have none.
+
+    Sources that still follow cohorts for another number of days are left out: the newest turn says how many.
+    """
+    days: list[Sequence[int]] = []
+    for rows in (decode_rows(block) for block in newest_first):
+        if isinstance(rows, RetentionRows) and rows.gross:
+            exact = [0] * len(rows.gross)
+            added = list(zip(rows.gross, rows.suspect, rows.variances or exact, strict=True))
+            if not days:
+                days = [(0, 0, 0)] * len(added)
+            if len(days) == len(added):
+                days = [
+                    tuple(map(sum, zip(total, more, strict=True)))
+                    for total, more in zip(days, added, strict=True)
+                ]
+    dim = ALL_CAMPAIGNS if newest_first[0].key.scope == ALL_CAMPAIGNS else TOTAL
+    return [
+        (dim, None, day, "", gross, suspect, _error(gross, varies))
+        for day, (gross, suspect, varies) in enumerate(days)
+        if gross
+    ]
+
+
 def _error(gross: int, varies: int) -> float:
     """One standard error as a share of the estimate (of one user, if it is 0); 0 where the count is exact."""
     return math.sqrt(varies) / max(gross, 1)
@@ -75,7 +113,7 @@ def _add(
 
 
 def user_batch(metric: str, rows: Sequence[tuple[BlockKey, UserRow]]) -> RecordBatch:
-    """Rows of DAU or funnels as columns of their table."""
+    """Rows of DAU, funnels or retention as columns of their table."""
     columns: dict[str, list[Any]] = {
         "campaign": [key.campaign for key, _ in rows],
         "dim": [row[0] for _, row in rows],
@@ -87,6 +125,10 @@ def user_batch(metric: str, rows: Sequence[tuple[BlockKey, UserRow]]) -> RecordB
     }
     if metric == DAU:
         columns["date"] = [(key.start_ms or 0) // DAY_MS for key, _ in rows]
+    elif metric == RETENTION:
+        columns["cohort_date"] = [(key.start_ms or 0) // DAY_MS for key, _ in rows]
+        columns["day"] = [row[2] for _, row in rows]
+        columns["users"] = columns["users_gross"]
     else:
         columns["funnel"] = [key.name for key, _ in rows]
         columns["window"] = [key.window for key, _ in rows]

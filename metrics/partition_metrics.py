@@ -1,4 +1,4 @@
-"""The counts of one judge partition: funnels, DAU and events per minute, as blocks for the rollup.
+"""The counts of one judge partition: funnels, DAU, retention and events per minute, as blocks for the rollup.
 
 Pure: counts are a function of the judged rows and the config, in any cut; what is not rows (the watermark)
 only decides what may be forgotten.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from metrics.block_rows import block_order, users_block_key, users_block_rows
 from metrics.columns import field_keys, name_reader
-from metrics.dau import DailyUsers
+from metrics.dau import DailyUsers, SeenDays
 from metrics.definitions import CAMPAIGN_FIELD, CHANNEL_FIELD, EVENT_FIELD, make_metric_plan
 from metrics.dimensions import Cells
 from metrics.distinct_users import DistinctUsers
@@ -28,6 +28,7 @@ from metrics.members import BEFORE_ALL_MS, BLOCKS, KEYS, hold_against, mark_all_
 from metrics.names import Names
 from metrics.overruled import Overruled
 from metrics.partition_state import restore_state, take_state
+from metrics.retention import RetentionCounter
 from schemas.config import Config
 from schemas.events import INTEGER_FIELDS, TOPICS, EventBatch
 from schemas.keys import KeyRing
@@ -76,10 +77,12 @@ class PartitionMetrics:
             FunnelCounter(funnel, self.plan.lateness_ms, most_events=most_events)
             for funnel in self.plan.funnels
         )
+        days = self.plan.retention_days
+        self.retention = None if days is None else RetentionCounter(days, self.plan.restate_ms)
         self.counts = EventCounts()
         self.kpis = KpiCounts(make_kpi_plans(config))
         self.overruled = Overruled()
-        self.since_turn = dict.fromkeys((definition.identity for definition in self.plan.definitions), 0)
+        self.since_turn = dict.fromkeys(self.identities, 0)
         """Turn from which on each definition counts, by identity."""
         self.retired: tuple[BlockKey, ...] = ()
         """Blocks of definitions that are gone, not yet published as empty."""
@@ -88,6 +91,12 @@ class PartitionMetrics:
         self.newest_ms = [int(BEFORE_ALL_MS)] * topics
         self._most_users = config.memory.max_users
         self._ring = ring
+
+    @property
+    def identities(self) -> list[str]:
+        """Of everything whose beginning is kept in ``since_turn``."""
+        own = [] if self.retention is None else [self.retention.identity]
+        return [*(definition.identity for definition in self.plan.definitions), *own]
 
     @property
     def ignored_step_events(self) -> int:
@@ -103,7 +112,8 @@ class PartitionMetrics:
     def sampling_level(self) -> int:
         """Highest level of a key or a funnel (:mod:`metrics.sampling`): 0 while all counts of users are exact."""
         levels = self.users.members.keys["level"][: self.users.members.used[KEYS]]
-        return max([int(levels.max(initial=0)), *(funnel.level for funnel in self.funnels)])
+        retention = 0 if self.retention is None else self.retention.level
+        return max([int(levels.max(initial=0)), retention, *(funnel.level for funnel in self.funnels)])
 
     @property
     def outdated_events(self) -> int:
@@ -144,6 +154,8 @@ class PartitionMetrics:
         self.watermark_ms = max(self.watermark_ms, watermark_ms)
         if self.users.forget(self.watermark_ms):
             self.days.forget()
+        if self.retention is not None:
+            self.retention.forget(self.watermark_ms)
         self.counts.forget(self.watermark_ms)
 
     def take_labels(self, labels: Labels) -> None:
@@ -151,6 +163,8 @@ class PartitionMetrics:
         if len(labels.event):
             users, lowest_ms = self.overruled.take(labels, self.watermark_ms)
             hold_against(self.users.members, self.users.find_users(users), lowest_ms, self.watermark_ms)
+            if self.retention is not None:
+                self.retention.hold_against(users, lowest_ms, self.watermark_ms)
 
     def changed_blocks(self, turn: int, *, idle: Collection[int] = ()) -> list[Block]:
         """Absolute values of all blocks that changed since the last call, as of ``turn``.
@@ -161,6 +175,10 @@ class PartitionMetrics:
         become durable before the blocks of all calls before it are.
         """
         blocks = self._blocks(turn, self.users.changed_blocks(), self.counts.changed_blocks())
+        if self.retention is not None:
+            changed = self.retention.changed_cohorts()
+            blocks += self._retention_blocks(self.retention, turn, changed)
+            self.retention.published(changed)
         kept = {block.key for block in blocks}
         blocks += [
             Block(key, self.source, turn, empty_rows(key.metric)) for key in self.retired if key not in kept
@@ -179,7 +197,10 @@ class PartitionMetrics:
         """Absolute values of the metrics that are still held: of all blocks that are not both over and published."""
         users = np.arange(self.users.members.used[BLOCKS])
         spans = np.arange(self.counts.tables.used[SPANS])
-        return sorted(self._blocks(self.turn, users, spans), key=lambda block: block_order(block.key))
+        blocks = self._blocks(self.turn, users, spans)
+        if self.retention is not None:
+            blocks += self._retention_blocks(self.retention, self.turn, self.retention.held_cohorts())
+        return sorted(blocks, key=lambda block: block_order(block.key))
 
     def snapshot(self) -> dict[str, NDArray[Any] | bytes]:
         """The whole state as flat arrays and bytes, which blocks wait to be published included."""
@@ -212,7 +233,7 @@ class PartitionMetrics:
         user_rows = self.users.find_users(user_keys)
         held = self.overruled.judged(field_keys(batch, rows, "event_id", self._ring), user_keys, ts_ms, bad)
         mark_all_bad(self.users.members, user_rows, ts_ms, held)
-        self.days.count(
+        seen = self.days.count(
             self.users,
             self.cells.table,
             rows=user_rows,
@@ -221,6 +242,9 @@ class PartitionMetrics:
             campaigns=self._zoned(numbers[CAMPAIGN_FIELD]),
             watermark_ms=self.watermark_ms,
         )
+        if self.retention is not None:
+            self._count_retention(self.retention, seen, user_keys, numbers[CAMPAIGN_FIELD])
+            self.retention.judged_bad(user_keys[held], ts_ms[held])
         for funnel in self.funnels:
             funnel.count(
                 self.users,
@@ -252,6 +276,25 @@ class PartitionMetrics:
             KpiColumns(topic, user_keys, bad, numbers, integers), self.names[EVENT_FIELD], self.watermark_ms
         )
 
+    def _count_retention(
+        self,
+        retention: RetentionCounter,
+        seen: SeenDays,
+        user_keys: NDArray[np.uint64],
+        campaigns: NDArray[np.int32],
+    ) -> None:
+        names = self.names[CAMPAIGN_FIELD].names
+        news = seen.news
+        retention.count(
+            user_keys[news],
+            campaigns[news],
+            local_days=seen.local[news],
+            utc_days=seen.utc[news],
+            day_ends=lambda campaign, days: self.days.day_ends(
+                None if campaign < 0 else names[campaign], days
+            ),
+        )
+
     @property
     def _rows_a_part(self) -> int:
         return max(1, self._most_users // 4)
@@ -270,6 +313,8 @@ class PartitionMetrics:
         over_ms = newest_ms if newest_ms == BEFORE_ALL_MS else newest_ms - self.plan.lateness_ms
         for funnel in self.funnels:
             funnel.fit(self._most_users, over_ms)
+        if self.retention is not None:
+            self.retention.fit(self._most_users, over_ms)
         self.begin_levels()
         if self.users.fit(self._most_users, over_ms):
             self.days.forget()
@@ -304,3 +349,12 @@ class PartitionMetrics:
         ]
         found += [Block(key, source, turn, rows) for key, rows in event_blocks(self.counts, names, spans)]
         return found
+
+    def _retention_blocks(
+        self, retention: RetentionCounter, turn: int, cohorts: NDArray[np.int64]
+    ) -> list[Block]:
+        campaigns = self.names[CAMPAIGN_FIELD].names
+        return [
+            Block(retention.key_of(cohort, campaigns), self.source, turn, retention.packed(cohort))
+            for cohort in cohorts.tolist()
+        ]

@@ -18,6 +18,7 @@ from metrics.funnel_slabs import SLAB
 from metrics.hash_index import new_index
 from metrics.members import BLOCKS, Members
 from metrics.members_snapshot import packed_members, rows_of, unpacked_members
+from metrics.retention import open_keys
 from schemas.errors import StateError
 from schemas.partials import BlockKey
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 VERSION = 2
 
-_KPI = "kpi."
+_KPI, _RETENTION = "kpi.", "retention."
 
 State = Mapping[str, NDArray[Any] | bytes]
 
@@ -59,6 +60,7 @@ class _Meta(msgspec.Struct):
     rows: int = 0
     newest_ms: list[int] = []
     forgotten_suspects: int = 0
+    retention: str | None = None
 
 
 def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
@@ -85,6 +87,7 @@ def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
         rows=metrics.rows,
         newest_ms=metrics.newest_ms,
         forgotten_suspects=metrics.users.forgotten_suspects,
+        retention=None if metrics.retention is None else metrics.retention.identity,
     )
     state: dict[str, NDArray[Any] | bytes] = {
         "meta": msgspec.msgpack.encode(meta),
@@ -97,6 +100,8 @@ def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
     for field, (_, hashes, numbers) in names.items():
         state[f"hashes.{field}"], state[f"numbers.{field}"] = hashes, numbers
     state |= {f"{_KPI}{part}": rows for part, rows in metrics.kpis.snapshot().items()}
+    if metrics.retention is not None:
+        state |= {f"{_RETENTION}{part}": rows for part, rows in metrics.retention.snapshot().items()}
     for part, column in metrics.overruled.snapshot().items():
         state[f"overruled.{part}"] = column if part == "first" else column.tobytes()
     for number, funnel in enumerate(metrics.funnels):
@@ -116,13 +121,13 @@ def restore_state(metrics: PartitionMetrics, state: State) -> None:
             hashes, numbers = np.asarray(state[f"hashes.{field}"]), np.asarray(state[f"numbers.{field}"])
             metrics.names[field].restore(names, hashes, numbers)
     metrics.cells.restore(np.asarray(state["cells"]), tuple(meta.dims))
-    identities = [definition.identity for definition in metrics.plan.definitions]
-    metrics.since_turn = {one: meta.since_turn.get(one, meta.turn + 1) for one in identities}
+    metrics.since_turn = {one: meta.since_turn.get(one, meta.turn + 1) for one in metrics.identities}
     prefix = "overruled."
     if f"{prefix}flags" in state:  # a checkpoint from before labels has none
         kept = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         metrics.overruled.restore(kept)
     _restore_users(metrics, meta, state)
+    _restore_retention(metrics, meta, state)
     _restore_funnels(metrics, meta, state)
     metrics.begin_levels()
     _restore_counts(metrics, meta, state)
@@ -160,14 +165,19 @@ def _restore_users(metrics: PartitionMetrics, meta: _Meta, state: State) -> None
 
 def _on_other_clocks(metrics: PartitionMetrics, meta: _Meta, before: Members) -> NDArray[np.bool_]:
     """Which keys are dates of campaigns whose time zone is another one now."""
+    campaigns = _moved_campaigns(metrics, meta)
+    dates = [i for i, identity in enumerate(meta.definitions) if is_campaign_date(identity)]
+    return np.isin(before.keys["definition"], dates) & np.isin(before.keys["campaign"], campaigns)
+
+
+def _moved_campaigns(metrics: PartitionMetrics, meta: _Meta) -> list[int]:
+    """Numbers of the campaigns whose time zone is another one now."""
     moved = {
         name
         for name in {*meta.zones, *metrics.zones}
         if meta.zones.get(name, "UTC") != metrics.zones.get(name, "UTC")
     }
-    campaigns = [i for i, name in enumerate(meta.names[CAMPAIGN_FIELD]) if name in moved]
-    dates = [i for i, identity in enumerate(meta.definitions) if is_campaign_date(identity)]
-    return np.isin(before.keys["definition"], dates) & np.isin(before.keys["campaign"], campaigns)
+    return [i for i, name in enumerate(meta.names[CAMPAIGN_FIELD]) if name in moved]
 
 
 def _gone(metrics: PartitionMetrics, meta: _Meta, before: Members) -> tuple[BlockKey, ...]:
@@ -179,6 +189,23 @@ def _gone(metrics: PartitionMetrics, meta: _Meta, before: Members) -> tuple[Bloc
     ]
     keys = (users_block_key(meta.groups, names, row) for row in open_blocks)
     return tuple(key for key in keys if key not in held)
+
+
+def _restore_retention(metrics: PartitionMetrics, meta: _Meta, state: State) -> None:
+    """Go on with the cohorts if they are followed as before; what is followed no more is handed over as empty."""
+    if meta.retention is None:
+        return
+    kept = {
+        name.removeprefix(_RETENTION): rows for name, rows in state.items() if name.startswith(_RETENTION)
+    }
+    names = meta.names[CAMPAIGN_FIELD]
+    held: set[BlockKey] = set()
+    if metrics.retention is not None and metrics.retention.identity == meta.retention:
+        moved = _moved_campaigns(metrics, meta)
+        publish = bool(moved) or meta.restate_ms != metrics.plan.restate_ms
+        metrics.retention.restore(kept, meta.watermark_ms, moved=moved, publish=publish)
+        held = metrics.retention.keys(names)
+    metrics.retired += tuple(key for key in open_keys(kept, meta.watermark_ms, names) if key not in held)
 
 
 def _restore_funnels(metrics: PartitionMetrics, meta: _Meta, state: State) -> None:

@@ -84,7 +84,7 @@ class Rollup:
         return _user_table(key, self._merged_users(key))
 
     def gone(self, key: BlockKey) -> Table:
-        """Rows of funnels and DAU that a key had when it was merged before and has no more.
+        """Rows of funnels, DAU and retention that a key had when it was merged before and has no more.
 
         Only for keys of the latest :meth:`changed_keys`. Rows go when a config no longer counts them.
         """

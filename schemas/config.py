@@ -29,6 +29,7 @@ from schemas.config_blocks import (
     ListSource,
     Memory,
     Model,
+    Retention,
     RiverModel,
     Rule,
     Topics,
@@ -61,6 +62,7 @@ __all__ = [
     "ListSource",
     "Memory",
     "Model",
+    "Retention",
     "RiverModel",
     "Rule",
     "Topics",
@@ -100,6 +102,7 @@ class Config(
     levels: Levels = Levels()
     funnels: Mapping[str, Funnel] = msgspec.field(default_factory=dict)
     dau: Dau = Dau()
+    retention: Retention | None = None
     kpi_alerts: Mapping[str, KpiAlert] = msgspec.field(default_factory=dict)
     alerts: Alerts = Alerts()
     events: Events = Events()
@@ -257,6 +260,7 @@ def _decode(
         levels=_single(trees, "levels", Levels, findings) or Levels(),
         funnels=_entries(declared, "funnels", Funnel, findings),
         dau=_single(trees, "dau", Dau, findings) or Dau(),
+        retention=_single(trees, "retention", Retention, findings),
         kpi_alerts=_entries(declared, "kpi_alerts", KpiAlert, findings),
         alerts=_decode_alerts(trees.get("alerts"), findings),
         events=_decode_events(trees.get("events"), findings),

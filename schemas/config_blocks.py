@@ -227,6 +227,17 @@ class Dau(Block, frozen=True):
     by: Dimensions = ()
 
 
+class Retention(Block, frozen=True):
+    """Which of the users who were first seen on a day came again: for each campaign, and for the product as a whole.
+
+    Counted where this block is (``retention: {}``): about 60 bytes a user and campaign, for good.
+    """
+
+    days: Annotated[
+        int, Meta(ge=1, le=63, description="up to which day, counted from the first one, 1 to 63")
+    ] = 30
+
+
 class KpiAlert(Block, frozen=True, rename={"window_ms": "window", "for_": "for", "delay_ms": "delay"}):
     """A metric that must stay within bounds, or must not behave strangely; :mod:`schemas.kpi_metric` has its language.
 
@@ -363,8 +374,9 @@ class Memory(Block, frozen=True):
     forgotten, and what is not later than they is late, in both topics: a repeat is a duplicate or late, never a second
     verdict. ``max_users`` (about 1 KB each): under a key of a metric with more users, a sample of them is counted, and
     the tables state the error; so it is with the largest keys when there are more than 20 times as many memberships in
-    all, and with a funnel that follows more than twice as many users. Of users who are in no count any more, but had
-    a verdict of at least ``review``, 4 times as many are remembered; others are clean when they come again.
+    all, with a funnel that follows more than twice as many users, and with retention, where users and the campaigns of
+    each make more than four times as many. Of users who are in no count any more, but had a verdict of at least
+    ``review``, 4 times as many are remembered; others are clean when they come again.
     """
 
     max_keys: Annotated[

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
-from schemas.partials import DAU, EVENTS, FUNNEL
+from schemas.partials import DAU, EVENTS, FUNNEL, RETENTION
 
 Schema: TypeAlias = Any
 """A pyarrow.Schema; pyarrow has no types."""
@@ -58,6 +58,16 @@ METRIC_SCHEMAS: Final[Mapping[str, Schema]] = MappingProxyType(
                 ("dwell_count", pa.int64()),
                 ("amount_minor_sum", pa.int64()),
                 ("cost_minor_sum", pa.int64()),
+            ]
+        ),
+        RETENTION: pa.schema(
+            [
+                ("cohort_date", pa.date32()),
+                ("campaign", pa.string()),
+                ("dim", pa.string()),
+                ("day", pa.int32()),
+                ("users", pa.int64()),
+                *_USERS,
             ]
         ),
     }

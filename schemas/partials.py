@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-FUNNEL, DAU, EVENTS = "funnel", "dau", "events"
+FUNNEL, DAU, EVENTS, RETENTION = "funnel", "dau", "events", "retention"
 KPI, KPI_PROGRESS, KPI_STATE = "kpi", "kpi_progress", "kpi_state"
 """What KPI alerts need, no metrics of their own: counts by window, how far each source is, and what was decided.
 Their ``scope`` is what is counted, so that an alert that means something else now never reads old counts."""
@@ -23,9 +23,9 @@ TOTAL = "all"
 class BlockKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """What is counted. ``start_ms`` None: the window is ``all``. ``campaign`` None: events without one.
 
-    ``name`` is the funnel's name, the event's name for events, empty for DAU. The start of a day of DAU is
-    the midnight of its date in UTC, also where the campaign's dates follow another time zone. ``scope`` is
-    ``campaign`` for a campaign's own numbers and ``all_campaigns`` for the product's total.
+    ``name`` is the funnel's name, the event's name for events, empty for DAU and retention. The start of a day of DAU,
+    and of a cohort, is the midnight of its date in UTC, also where the campaign's dates follow another time zone.
+    ``scope`` is ``campaign`` for a campaign's own numbers and ``all_campaigns`` for the product's total.
     """
 
     metric: str
@@ -89,6 +89,14 @@ class EventRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=
     bucket_count: bytes
 
 
+class RetentionRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Users of one cohort by day, from day 0; ``variances`` of gross where some are estimated, else empty."""
+
+    gross: list[int]
+    suspect: list[int]
+    variances: list[int] = []
+
+
 class KpiRows(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """Rows (dim_value, gross, suspect): counts by place.
 
@@ -108,12 +116,13 @@ class KpiProgress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     topics: list[tuple[int | None, bool]]
 
 
-Rows = DauRows | FunnelRows | EventRows | KpiRows | KpiProgress
+Rows = DauRows | FunnelRows | EventRows | RetentionRows | KpiRows | KpiProgress
 
 _SHAPES: dict[str, type[Rows]] = {
     DAU: DauRows,
     FUNNEL: FunnelRows,
     EVENTS: EventRows,
+    RETENTION: RetentionRows,
     KPI: KpiRows,
     KPI_PROGRESS: KpiProgress,
 }
@@ -129,6 +138,8 @@ def empty_rows(metric: str) -> bytes:
     """Rows of a block that counts nothing any more."""
     if metric == DAU:
         return encode_rows(DauRows([]))
+    if metric == RETENTION:
+        return encode_rows(RetentionRows([], []))
     if metric == FUNNEL:
         return encode_rows(FunnelRows((), []))
     return encode_rows(EventRows([], b"", b"", b"", b"", b"", b""))

@@ -71,9 +71,10 @@ COLUMNS: Mapping[str, str] = {
     "dwell_p99": "dwell time in ms that 99 % do not exceed",
     "amount_minor_sum": "amounts together",
     "cost_minor_sum": "costs together",
-    "cohort_date": "day on which the users were first seen",
-    "day": "days since then",
-    "users": "distinct users",
+    "cohort_date": "day on which the users were first seen, in the campaign or, for `all_campaigns`, in the product; "
+    "in UTC or the campaign's time zone",
+    "day": "days since then, 0 for the day itself; a day on which none of them was seen has no row",
+    "users": "`users_gross` again",
 }
 
 ALERT_COLUMNS: Mapping[str, str] = {

@@ -1,4 +1,4 @@
-"""Funnels and daily users in Redis: for each a hash that a dashboard reads whole, with one call.
+"""Funnels, daily users and retention in Redis: for each a hash that a dashboard reads whole, with one call.
 
 Values are absolute, and the position is that of the rollup in its log, so a repeat changes nothing and a
 former owner is refused. docs/REDIS.md says how keys and fields are made.
@@ -94,7 +94,7 @@ class MetricRedis:
         position
             Offset of the partials log up to which they count. If Redis stands beyond it, nothing is written.
         tables
-            Rows of ``funnel`` and ``dau`` as CONTRACT 3 has them: those that changed, or all.
+            Rows of ``funnel``, ``dau`` and ``retention`` as CONTRACT 3 has them: those that changed, or all.
         gone
             Rows that are to be shown no more; their numbers do not matter.
 
@@ -150,7 +150,19 @@ def _dau_field(functions: RedisFunctions, row: _Row) -> _Field:
     )
 
 
-_FIELDS: dict[str, Callable[[RedisFunctions, _Row], _Field]] = {"funnel": _funnel_field, "dau": _dau_field}
+def _retention_field(functions: RedisFunctions, row: _Row) -> _Field:
+    return _Field(
+        functions.key("retention", _part(row["campaign"])),
+        "/".join((_time(row["cohort_date"]), _part(row["dim"]), str(row["day"]))),
+        _json(row),
+    )
+
+
+_FIELDS: dict[str, Callable[[RedisFunctions, _Row], _Field]] = {
+    "funnel": _funnel_field,
+    "dau": _dau_field,
+    "retention": _retention_field,
+}
 
 
 def _json(row: _Row, **more: str) -> str:

@@ -52,5 +52,6 @@ def _definitions(config: Config) -> dict[str, tuple[str, ...]]:
     }
     funnels = {f"funnel {funnel.name}": ("funnel", funnel.identity) for funnel in metrics.funnels}
     dau = {f"dau by {one.dim}": ("dau", one.identity) for one in metrics.definitions if one.metric == DAU}
+    retention = {} if config.retention is None else {"retention": ("retention", str(config.retention.days))}
     kpis = {f"kpi {plan.name}": ("kpi", plan.name, plan.identity) for plan in make_kpi_plans(config)}
-    return {**features, **models, **funnels, **dau, **kpis}
+    return {**features, **models, **funnels, **dau, **retention, **kpis}

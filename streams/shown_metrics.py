@@ -16,7 +16,7 @@ from metrics.kpi import KpiAlerts
 from metrics.rollup import Rollup
 from schemas.incidents import INCIDENTS
 from schemas.metric_tables import METRIC_SCHEMAS
-from schemas.partials import DAU, FUNNEL, KPI_METRICS, Block
+from schemas.partials import DAU, FUNNEL, KPI_METRICS, RETENTION, Block
 from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
 from sinks.patience import patiently
@@ -24,7 +24,7 @@ from sinks.redis_functions import ForgottenError
 
 log = logging.getLogger(__name__)
 
-_IN_REDIS = (FUNNEL, DAU)
+_IN_REDIS = (FUNNEL, DAU, RETENTION)
 
 
 @dataclass

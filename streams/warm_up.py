@@ -27,6 +27,7 @@ funnels:
   buy: {steps: [view, purchase], within: 1h, by: [channel, attrs.tag], windows: [all, 1d]}
   tie: {steps: [view, view], order: ties_allowed}
 dau: {by: [channel]}
+retention: {}
 campaigns:
   c1: {timezone: Asia/Shanghai}
 lists:

@@ -26,6 +26,7 @@ models:
 funnels:
   purchase: {steps: [product_view, add_to_cart, purchase], within: 24h, by: [channel], windows: [all, 1d]}
 dau: {by: [channel, platform]}
+retention: {days: 3}
 """
 
 

@@ -129,6 +129,29 @@ def recount_dau(out: Path, *, restate_ms: int) -> int:
     return len(got)
 
 
+def recount_retention(out: Path, *, days: int, restate_ms: int) -> int:
+    """Recount retention by UTC dates from the run's own verdicts with SQL; returns the rows compared."""
+    want = asked(
+        f"""
+        with verdicts as (select *, date_trunc('day', ts) as day from read_parquet('{out}/verdicts/**/*.parquet')),
+        flagged as (select "user", min(ts) as bad from verdicts where level in ('review', 'block') group by 1),
+        daily as (
+            select distinct campaign, 'all' as dim, "user", day from verdicts
+            union select null, 'all_campaigns', "user", day from verdicts
+        ),
+        followed as (select *, min(day) over (partition by campaign, dim, "user") as cohort from daily)
+        select cohort::date, campaign, dim, date_diff('day', cohort, day), count(*), count(*),
+            count(*) filter (bad < day + interval 1 day + to_milliseconds({restate_ms}))
+        from followed left join flagged using ("user")
+        where date_diff('day', cohort, day) <= {days} group by all
+        """
+    )
+    columns = "cohort_date, campaign, dim, day, users, users_clean + users_suspect, users_suspect"
+    got = rows_of(out, "metrics/retention", columns)
+    assert Counter(got) == Counter(want)
+    return len(got)
+
+
 def recount_funnel_suspects(out: Path, steps: tuple[str, ...], within_ms: int) -> int:
     """Recount the funnel's ``all`` window without dimensions by brute force over every user's verdicts."""
     events: dict[tuple[Any, str], list[tuple[int, str]]] = defaultdict(list)
@@ -172,7 +195,7 @@ def _depth(events: list[tuple[int, str]], steps: tuple[str, ...], within_ms: int
 
 
 def redis_equals_parquet(url: str, namespace: str, out: Path) -> int:
-    """Compare every number of funnels and DAU in Redis with the tables; returns how many."""
+    """Compare every number of funnels, DAU and retention in Redis with the tables; returns how many."""
 
     def part(value: Any) -> str:
         return "-" if value is None else "%2D" if value == "-" else quote(str(value), safe="")
@@ -193,13 +216,20 @@ def redis_equals_parquet(url: str, namespace: str, out: Path) -> int:
         field = f"{start or 'all'}/{part(dim)}/{part(value)}/{step}"
         key = f"funnel:{part(name)}:{part(campaign)}:{part(window)}"
         want[key][field] = dict(zip(("gross", "suspect", "clean"), numbers, strict=True))
+    for campaign, cohort, dim, day, *numbers in rows_of(
+        out, "metrics/retention", f"campaign, cohort_date, dim, day, {counts}"
+    ):
+        field = f"{cohort.isoformat()}/{part(dim)}/{day}"
+        want[f"retention:{part(campaign)}"][field] = dict(
+            zip(("gross", "suspect", "clean"), numbers, strict=True)
+        )
     with redis.Redis.from_url(url, decode_responses=True) as client:
         found = {
             key.partition("}:")[2]: {
                 field: {n: v for n, v in orjson.loads(value).items() if n != "step_name"}
                 for field, value in client.hgetall(key).items()
             }
-            for kind in ("dau", "funnel")
+            for kind in ("dau", "funnel", "retention")
             for key in client.scan_iter(f"{{{namespace}}}:{kind}:*", count=1000)
         }
     assert found == want

@@ -13,7 +13,7 @@ from streams.config_files import read_config
 from streams.replay import DEFAULT_BATCH_SIZE, ReplaySummary, replay
 
 KEY = b"a key for tests, of 32 bytes ...."
-METRICS = ("metrics/funnel", "metrics/dau", "metrics/events")
+METRICS = ("metrics/funnel", "metrics/dau", "metrics/retention", "metrics/events")
 LATENESS_MS = 3_600_000
 CONFIG = """
 features:
@@ -38,6 +38,7 @@ funnels:
   shop_ties: {steps: [product_view, add_to_cart, purchase], within: 24h, order: ties_allowed}
   market:    {steps: [view, cart, purchase], within: 24h, windows: [all, 1h]}
 dau: {by: [channel, platform]}
+retention: {days: 20}
 """
 
 

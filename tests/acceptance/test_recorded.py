@@ -23,6 +23,7 @@ from river import anomaly, preprocessing
 
 from tests.acceptance.recordings import KEY, LATENESS_MS, METRICS, Replays, differences, rows, sql, table
 from tests.command import run_woolwatch
+from tests.recounts import recount_retention
 
 FILES = ("fraud_dev", "talkingdata", "rees46", "rete_ecom")
 FIRST_WINDOW = 250
@@ -92,6 +93,14 @@ def test_daily_users_equal_a_count_over_the_recording(replays: Replays, name: st
     )
     assert len(found) == rows(out, "metrics/dau")
     assert sorted(map(repr, found)) == sorted(map(repr, expected))
+
+
+@pytest.mark.parametrize(("name", "cells"), [("fraud_dev", 100), ("talkingdata", 20), ("rete_ecom", 100)])
+def test_retention_equals_a_count_over_the_verdicts(replays: Replays, name: str, cells: int) -> None:
+    config = replays.config
+    assert config.retention is not None
+    out, days = replays.tables(name), config.retention.days
+    assert recount_retention(out, days=days, restate_ms=config.restate_ms) >= cells
 
 
 # -- duplicates --------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from tests.recounts import (
     recount_dau,
     recount_features,
     recount_funnel_suspects,
+    recount_retention,
     redis_equals_parquet,
     rows_of,
     same_tables,
@@ -146,12 +147,13 @@ class FaultRun:
         config, _ = read_config(installation.config)
         assert recount_features(config, installation.sightings(), installation.out) > 5 * len(offsets)
         assert recount_dau(installation.out, restate_ms=config.restate_ms) > 5
+        assert recount_retention(installation.out, days=3, restate_ms=config.restate_ms) >= 3
         assert recount_funnel_suspects(installation.out, STEPS, _FUNNEL_WITHIN_MS) == 6
         assert redis_equals_parquet(installation.redis.url, installation.namespace, installation.out) > 20
 
         replayed = self.folder / "replayed"
         installation.replay(*self._recordings, out=replayed)
-        for table in ("metrics/funnel", "metrics/dau"):
+        for table in ("metrics/funnel", "metrics/dau", "metrics/retention"):
             same_tables(installation.out, replayed, table, columns="* exclude (users_suspect, users_clean)")
         sent, got = (
             Counter(rows_of(out, "verdicts", "event_id, event, ts")) for out in (replayed, installation.out)

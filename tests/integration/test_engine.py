@@ -14,6 +14,7 @@ from tests.recounts import (
     recount_dau,
     recount_features,
     recount_funnel_suspects,
+    recount_retention,
     redis_equals_parquet,
     rows_of,
     same_tables,
@@ -42,6 +43,7 @@ def test_one_partition_equals_replay_to_the_bit(install: Install, tmp_path: Path
         "late",
         "metrics/funnel",
         "metrics/dau",
+        "metrics/retention",
         "metrics/events",
     )
     assert len(rows_of(installation.out, "verdicts")) > 1500
@@ -67,12 +69,13 @@ def test_two_workers_count_as_one(install: Install, tmp_path: Path) -> None:
     config, _ = read_config(installation.config)
     assert recount_features(config, installation.sightings(), installation.out) > 10 * len(lines) / 2
     assert recount_dau(installation.out, restate_ms=config.restate_ms) > 5
+    assert recount_retention(installation.out, days=3, restate_ms=config.restate_ms) >= 3
     assert recount_funnel_suspects(installation.out, STEPS, 24 * HOUR_MS) == 6
     assert redis_equals_parquet(installation.redis.url, installation.namespace, installation.out) > 20
 
     # Against replay: what does not hang on the race between partitions.
     installation.replay(recording, out=tmp_path / "replayed")
-    for table in ("metrics/funnel", "metrics/dau"):
+    for table in ("metrics/funnel", "metrics/dau", "metrics/retention"):
         same_tables(installation.out, tmp_path / "replayed", table, columns=GROSS)
     ids = [
         Counter(rows_of(out, "verdicts", "event_id, event, ts"))

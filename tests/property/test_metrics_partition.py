@@ -30,6 +30,7 @@ funnels:
   endless: {steps: [c, a], windows: [all, 1d]}
   seen: {steps: [a], by: [platform], windows: [1h], within: 1h}
 dau: {by: [channel, event]}
+retention: {days: 3}
 campaigns:
   berlin: {timezone: Europe/Berlin}
   shanghai: {timezone: Asia/Shanghai}

@@ -29,6 +29,7 @@ funnels:
   buy: {steps: [look, cart, pay], within: 20m, by: [channel], windows: [all, 1h]}
   ties: {steps: [look, pay], within: 20m, order: ties_allowed, windows: [all]}
 dau: {by: [channel]}
+retention: {days: 2}
 """
 
 

@@ -13,18 +13,18 @@ import numpy as np
 
 from metrics.quantiles import BOUNDARIES
 from schemas.config import Config, Funnel
-from schemas.partials import Block, BlockKey, DauRows, EventRows, FunnelRows, decode_rows
+from schemas.partials import Block, BlockKey, DauRows, EventRows, FunnelRows, RetentionRows, decode_rows
 from schemas.verdicts import REVIEW
 
 DAY_MS = 86_400_000
 Event = Mapping[str, Any]
 Counts = dict[tuple[BlockKey, str, str | None, int], tuple[int, int]]
-"""(gross, suspect) by block, dim, value and step (1 for DAU)."""
+"""(gross, suspect) by block, dim, value and step (1 for DAU, the day for retention)."""
 Minutes = dict[tuple[str | None, str | None, str, int], dict[str, Any]]
 
 
 def read_users(blocks: Sequence[Block]) -> Counts:
-    """Funnel and DAU blocks in the oracle's form; what counts nobody is left out."""
+    """Funnel, DAU and retention blocks in the oracle's form; what counts nobody is left out."""
     found: Counts = {}
     for block in blocks:
         rows = decode_rows(block)
@@ -36,6 +36,9 @@ def read_users(blocks: Sequence[Block]) -> Counts:
                 assert len(gross_by_step) == len(suspect_by_step) == len(rows.steps)
                 for step, users in enumerate(zip(gross_by_step, suspect_by_step, strict=True), start=1):
                     found[block.key, dim, value, step] = users
+        elif isinstance(rows, RetentionRows):
+            for day, users in enumerate(zip(rows.gross, rows.suspect, strict=True)):
+                found[block.key, "", None, day] = users
     return {place: users for place, users in found.items() if users != (0, 0)}
 
 
@@ -59,12 +62,13 @@ def read_minutes(blocks: Sequence[Block]) -> Minutes:
 
 
 def count_users(events: Sequence[Event], config: Config) -> Counts:
-    """Funnels and DAU of a config over events."""
+    """Funnels, DAU and retention of a config over events."""
     members: dict[tuple[BlockKey, str, str | None, int], set[str]] = defaultdict(set)
-    ends_ms: dict[BlockKey, float] = {}
-    for key, end_ms, dim, value, step, user in [*_days(events, config), *_funnels(events, config)]:
+    ends_ms: dict[tuple[BlockKey, str, str | None, int], float] = {}
+    counted = (_days, _funnels, _cohorts)
+    for key, end_ms, dim, value, step, user in [row for count in counted for row in count(events, config)]:
         members[key, dim, value, step].add(user)
-        ends_ms[key] = end_ms
+        ends_ms[key, dim, value, step] = end_ms
     first_bad_ms: dict[str, float] = defaultdict(lambda: math.inf)
     for event in events:
         if event.get("level", 0) >= REVIEW:
@@ -72,7 +76,7 @@ def count_users(events: Sequence[Event], config: Config) -> Counts:
     return {
         place: (
             len(users),
-            sum(first_bad_ms[user] < ends_ms[place[0]] + config.restate_ms for user in users),
+            sum(first_bad_ms[user] < ends_ms[place] + config.restate_ms for user in users),
         )
         for place, users in members.items()
     }
@@ -111,6 +115,23 @@ def _days(events: Sequence[Event], config: Config) -> Iterator[_Member]:
         midnight = datetime(following.year, following.month, following.day, tzinfo=zone)
         for dim, value in (("all", None), *((dim, event.get(dim)) for dim in config.dau.by)):
             yield key, midnight.timestamp() * 1000, dim, value, 1, user
+
+
+def _cohorts(events: Sequence[Event], config: Config) -> Iterator[_Member]:
+    """Each (user, date) of DAU's totals, under the first such date of the user."""
+    if config.retention is None:
+        return
+    dates = [row for row in _days(events, config) if row[2] in ("all", "all_campaigns")]
+    first: dict[tuple[str, str | None, str], int] = {}
+    for key, _, _, _, _, user in dates:
+        place = (key.scope, key.campaign, user)
+        first[place] = min(first.get(place, key.start_ms or 0), key.start_ms or 0)
+    for key, end_ms, _, _, _, user in dates:
+        begin_ms = first[key.scope, key.campaign, user]
+        day = ((key.start_ms or 0) - begin_ms) // DAY_MS
+        if day <= config.retention.days:
+            cohort = BlockKey("retention", "", "1d", begin_ms, key.scope, key.campaign)
+            yield cohort, end_ms, "", None, day, user
 
 
 def _funnels(events: Sequence[Event], config: Config) -> Iterator[_Member]:

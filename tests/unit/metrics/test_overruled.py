@@ -25,6 +25,7 @@ CONFIG, _ = parse_config(
         "a.yaml": b"""
 funnels: {buy: {steps: [look, buy], within: 3h, windows: [all, 1d]}}
 dau: {}
+retention: {days: 2}
 restate: 2d
 """
     }

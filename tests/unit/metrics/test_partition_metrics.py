@@ -12,7 +12,7 @@ from metrics.members import BLOCKS, LINKS
 from metrics.partition_metrics import PartitionMetrics
 from schemas.config import Config, parse_config
 from schemas.errors import StateError
-from schemas.partials import ALL_CAMPAIGNS, DAU, FUNNEL, BlockKey, DauRows, decode_rows
+from schemas.partials import ALL_CAMPAIGNS, DAU, FUNNEL, RETENTION, BlockKey, DauRows, decode_rows
 from tests.unit.metrics.batches import RING, feed, make_batch, user_keys
 from tests.unit.metrics.oracle import count_minutes, count_users, read_minutes, read_users
 
@@ -199,27 +199,82 @@ def test_blocks_of_definitions_that_are_gone_are_emptied_once() -> None:
     assert [block for block in metrics.changed_blocks(2) if block.key.metric == FUNNEL] == []
 
 
+def test_retention_begins_empty_and_is_emptied_once_when_it_ends() -> None:
+    without, month, week = (config_of(text) for text in (b"", b"retention: {}", b"retention: {days: 7}"))
+    events = [event("look", user, BEGIN_MS + day * DAY_MS) for day, user in ((0, "u"), (1, "u"), (2, "v"))]
+    metrics = started(without)
+    feed(metrics, events[:1], size=1, lateness_ms=HOUR_MS)
+    metrics = continued(metrics, month)
+    feed(metrics, events, size=1, lateness_ms=HOUR_MS, first=1)
+    total = {
+        (k.start_ms, day): users
+        for (k, _, _, day), users in read_users(metrics.all_blocks()).items()
+        if k.metric == RETENTION and k.scope == ALL_CAMPAIGNS
+    }
+    assert total == {(BEGIN_MS + day * DAY_MS, 0): (1, 0) for day in (1, 2)}
+    assert max(metrics.since_turn.values()) == 1
+    shown = {block.key for block in metrics.changed_blocks(3) if block.key.metric == RETENTION}
+    for config in (week, without):
+        emptied = [block for block in continued(metrics, config).changed_blocks(4) if block.key in shown]
+        assert {block.key for block in emptied} == shown
+        assert read_users(emptied) == {}
+    twice = continued(continued(metrics, without), without)
+    assert {block.key for block in twice.changed_blocks(4) if block.key.metric == RETENTION} == shown
+    assert [block for block in twice.changed_blocks(5) if block.key.metric == RETENTION] == []
+
+
+def test_who_was_seen_once_is_never_new_again() -> None:
+    metrics = started(config_of(b"{restate: 1d, retention: {days: 2}}"))
+    events = [event("look", f"u{i % 50}", BEGIN_MS + i * HOUR_MS) for i in range(24 * 200)]
+    found: dict[Any, Any] = {}
+    for at in range(0, len(events), 240):
+        feed(metrics, events[: at + 240], size=240, lateness_ms=HOUR_MS, first=at)
+        blocks = [block for block in metrics.changed_blocks(at) if block.key.metric == RETENTION]
+        found |= {block.key: block for block in blocks}
+        assert metrics.retention is not None
+        assert len(metrics.retention.tables.cohorts) <= 64  # of 400
+    config = config_of(b"{restate: 1d, retention: {days: 2}}")
+    want = {place: n for place, n in count_users(events, config).items() if place[0].metric == RETENTION}
+    assert read_users(list(found.values())) == want
+    assert sum(n[0] for place, n in want.items() if place[3] == 0) == 100
+
+
 def test_a_campaign_on_another_clock_starts_its_dates_anew() -> None:
-    metrics = started(config_of(b"dau: {}"))
+    metrics = started(config_of(b"retention: {}"))
     events = [event("look", "u", BEGIN_MS, campaign=c) for c in ("a", "b")]
     feed(metrics, events, size=2, lateness_ms=HOUR_MS)
     metrics.changed_blocks(0)
-    metrics = continued(metrics, config_of(b"campaigns: {a: {timezone: America/New_York}}"))
-    blocks = {
-        block.key.campaign: read_users([block])
-        for block in metrics.changed_blocks(1)
-        if block.key.metric == DAU and block.key.scope != ALL_CAMPAIGNS
+    moved = config_of(b"{retention: {}, campaigns: {a: {timezone: America/New_York}}}")
+    metrics = continued(metrics, moved)
+    changed = metrics.changed_blocks(1)
+    for metric in (DAU, RETENTION):
+        blocks = {
+            block.key.campaign: read_users([block])
+            for block in changed
+            if block.key.metric == metric and block.key.scope != ALL_CAMPAIGNS
+        }
+        assert blocks["a"] == {}
+        assert [*blocks["b"].values()] == [(1, 0)]
+    again = event("look", "u", BEGIN_MS + DAY_MS, campaign="a")
+    feed(metrics, [*events, again], size=1, lateness_ms=HOUR_MS, first=2)
+    found = {
+        (k.scope, k.start_ms, day): n
+        for (k, _, _, day), n in read_users(metrics.all_blocks()).items()
+        if k.metric == RETENTION and k.campaign != "b"
     }
-    assert blocks["a"] == {}
-    assert [*blocks["b"].values()] == [(1, 0)]
+    assert found == {
+        (ALL_CAMPAIGNS, BEGIN_MS, 0): (1, 0),
+        (ALL_CAMPAIGNS, BEGIN_MS, 1): (1, 0),
+        ("campaign", BEGIN_MS, 0): (1, 0),
+    }
 
 
 def test_a_longer_restate_counts_suspects_again() -> None:
-    config = config_of(b"restate: 1d")
+    config = config_of(b"{restate: 1d, retention: {days: 1}}")
     events = [event("look", "u", BEGIN_MS), event("look", "u", BEGIN_MS + 3 * DAY_MS, level=2)]
     metrics = started(config)
     feed(metrics, events, size=2, lateness_ms=10 * DAY_MS)
-    longer = config_of(b"restate: 9d")
+    longer = config_of(b"{restate: 9d, retention: {days: 1}}")
     assert read_users(metrics.all_blocks()) == count_users(events, config)
     metrics = continued(metrics, longer)
     assert read_users(metrics.all_blocks()) == count_users(events, longer)

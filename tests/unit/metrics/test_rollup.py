@@ -180,7 +180,7 @@ def test_changed_keys_are_reported_once_with_the_rows_that_went() -> None:
     assert rollup.table("funnel").num_rows == 0
 
 
-@pytest.mark.parametrize("name", ["funnel", "dau", "events"])
+@pytest.mark.parametrize("name", ["funnel", "dau", "events", "retention"])
 def test_a_table_without_rows_has_its_columns(name: str) -> None:
     assert Rollup().table(name).equals(METRIC_SCHEMAS[name].empty_table())
 

@@ -15,6 +15,7 @@ rules: {many: {when: seen > 3, weight: 0.5}}
 models: {odd: {kind: half_space_trees, trees: 5, features: [seen], weight: 0.2}}
 funnels: {buy: {steps: [view, purchase], within: 1h}}
 dau: {by: [channel]}
+retention: {days: 7}
 """
 
 
@@ -35,6 +36,8 @@ def config_of(text: str) -> Config:
         ("within: 1h", "within: 2h", ["funnel buy"]),
         ("by: [channel]", "by: [channel, platform]", ["dau by platform"]),
         ("dau: {by: [channel]}", "", []),
+        ("days: 7", "days: 8", ["retention"]),
+        ("retention: {days: 7}", "", []),
     ],
 )
 def test_what_is_defined_otherwise_starts_empty(old: str, new: str, named: list[str]) -> None:
