@@ -1,9 +1,19 @@
 """State on disk: written whole or not at all, numbered by the position at which it stands.
 
-A checkpoint is one file, ``<state>/checkpoints/<owner>/<position>.state``: a JSON head that names the arrays, the
-arrays (zstd), and a digest over everything. A torn file fails its digest and the one before it is taken. Two writers
-of the same position write the same bytes' meaning, so neither has to be fenced; a stale one writes a lower number,
-which nobody reads.
+A checkpoint is one file, ``<state>/checkpoints/<owner>/<position>.state``. In every format: a magic line, the length of
+a JSON head, the head with the format's number, the content, and a digest over all of it; so a torn file is told from
+one of a later version. A torn one is passed over for the one before it.
+
+Nobody is fenced here, since what may be saved is true whoever saves it, and when: a state is a function of the log up
+to its position, and a judge saves only turns that were answered (void ones are not) with lessons that count
+(:meth:`streams.lesson_log.LessonWriter.prove`). An owner that was overtaken saves what its successor would have.
+
+=======  =========================================================================================================
+format   content
+=======  =========================================================================================================
+2        of each array its chunks, each behind its packed length; ``claim`` of a judge is that of its last turn
+1        of each array one piece, whose packed length is in the head; ``claim`` was that of the judge that wrote it
+=======  =========================================================================================================
 """
 
 from __future__ import annotations
@@ -11,10 +21,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -26,10 +37,14 @@ from sinks.faults import fault_point
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+"""Written; this one and those before it are read."""
 KEPT = 2
 _MAGIC = b"woolwatch state\n"
+_LENGTH_BYTES = 8
 _DIGEST_BYTES = 32
+_CHUNK_BYTES = 16 << 20
+"""Packed at once, so that a large state is not in memory a second time."""
 
 State = Mapping[str, NDArray[Any] | bytes]
 
@@ -71,7 +86,7 @@ class CheckpointStore:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{checkpoint.position:020d}.state"
-        staged = path.with_suffix(f".{os.getpid()}.staged")
+        staged = path.with_suffix(f".{secrets.token_hex(4)}.staged")
         try:
             _write(checkpoint, staged)
         except OSError:
@@ -89,7 +104,7 @@ class CheckpointStore:
         Raises
         ------
         StateError
-            A file is of a format that this version does not know.
+            A file is of a format from the future.
         """
         for path in sorted(self._folder.glob("*.state"), reverse=True):
             try:
@@ -105,8 +120,7 @@ class CheckpointStore:
         for path in sorted(self._folder.glob("*.state"))[:-KEPT]:
             path.unlink(missing_ok=True)
         for path in self._folder.glob("*.staged"):
-            if f".{os.getpid()}." not in path.name and not _is_alive(path):
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # its writer is dead, or is overtaken and may try again
 
 
 def sync_folder(folder: Path) -> None:
@@ -116,22 +130,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _parts(checkpoint: Checkpoint) -> list[bytes]:
-    codec, entries, blobs = pa.Codec("zstd", compression_level=1), [], []
-    for name, value in checkpoint.state.items():
-        raw = value if isinstance(value, bytes) else np.ascontiguousarray(value).tobytes()
-        packed = codec.compress(raw, asbytes=True) if raw else b""
-        dtype, shape = (None, None) if isinstance(value, bytes) else (value.dtype.str, value.shape)
-        entries.append(
-            {"name": name, "dtype": dtype, "shape": shape, "bytes": len(raw), "packed": len(packed)}
-        )
-        blobs.append(packed)
-    head = orjson.dumps(
-        {"format": FORMAT, "position": checkpoint.position, "meta": checkpoint.meta, "entries": entries}
-    )
-    return [_MAGIC, len(head).to_bytes(8, "little"), head, *blobs]
 
 
 def _write(checkpoint: Checkpoint, path: Path) -> None:
@@ -145,30 +143,77 @@ def _write(checkpoint: Checkpoint, path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def _parts(checkpoint: Checkpoint) -> Iterator[bytes]:
+    arrays = {name: _bytes_of(value) for name, value in checkpoint.state.items()}
+    entries = [
+        {"name": name, "bytes": len(arrays[name])}
+        | ({"dtype": None} if isinstance(value, bytes) else {"dtype": value.dtype.str, "shape": value.shape})
+        for name, value in checkpoint.state.items()
+    ]
+    head = {
+        "format": FORMAT,
+        "position": checkpoint.position,
+        "meta": checkpoint.meta,
+        "chunk_bytes": _CHUNK_BYTES,
+        "entries": entries,
+    }
+    yield _MAGIC
+    yield from _behind_length(orjson.dumps(head))
+    codec = pa.Codec("zstd", compression_level=1)
+    for array in arrays.values():
+        for first in range(0, len(array), _CHUNK_BYTES):
+            yield from _behind_length(codec.compress(array[first : first + _CHUNK_BYTES], asbytes=True))
+
+
+def _bytes_of(value: NDArray[Any] | bytes) -> NDArray[np.uint8]:
+    if isinstance(value, bytes):
+        return np.frombuffer(value, np.uint8)
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+
+
+def _behind_length(part: bytes) -> tuple[bytes, bytes]:
+    return len(part).to_bytes(_LENGTH_BYTES, "little"), part
+
+
 def _read(path: Path) -> Checkpoint | None:
-    data = path.read_bytes()
-    body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-    if not data.startswith(_MAGIC) or hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() != digest:
-        return None
-    at = len(_MAGIC) + 8
-    size = int.from_bytes(body[len(_MAGIC) : at], "little")
-    head = orjson.loads(body[at : at + size])
-    if head["format"] != FORMAT:
-        raise StateError(
-            f"{path.name} is of state format {head['format']}; this version reads format {FORMAT}"
-        )
-    codec, state, at = pa.Codec("zstd"), {}, at + size
-    for entry in head["entries"]:
-        packed = body[at : at + entry["packed"]]
-        at += entry["packed"]
-        raw = codec.decompress(packed, entry["bytes"], asbytes=True) if packed else b""
-        if entry["dtype"] is None:
-            state[entry["name"]] = raw
-        else:
-            state[entry["name"]] = np.frombuffer(raw, entry["dtype"]).reshape(entry["shape"]).copy()
+    with path.open("rb") as file:
+        if not _is_whole(file):
+            return None
+        file.seek(len(_MAGIC))
+        head = orjson.loads(file.read(_length(file)))
+        if head["format"] > FORMAT:
+            raise StateError(
+                f"{path.name} is of state format {head['format']}; this version reads formats up to {FORMAT}"
+            )
+        chunk_bytes = head.get("chunk_bytes")
+        state = {entry["name"]: _read_array(file, entry, chunk_bytes) for entry in head["entries"]}
     return Checkpoint(head["position"], head["meta"], state)
 
 
-def _is_alive(staged: Path) -> bool:
-    pid = staged.name.split(".")[-2]
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+def _is_whole(file: BinaryIO) -> bool:
+    digest, left = hashlib.blake2b(digest_size=_DIGEST_BYTES), os.fstat(file.fileno()).st_size - _DIGEST_BYTES
+    if file.read(len(_MAGIC)) != _MAGIC:
+        return False
+    file.seek(0)
+    while left > 0:
+        part = file.read(min(_CHUNK_BYTES, left))
+        digest.update(part)
+        left -= len(part)
+    return file.read() == digest.digest()
+
+
+def _length(file: BinaryIO) -> int:
+    return int.from_bytes(file.read(_LENGTH_BYTES), "little")
+
+
+def _read_array(file: BinaryIO, entry: Mapping[str, Any], chunk_bytes: int | None) -> NDArray[Any] | bytes:
+    """The next array of the file; ``chunk_bytes`` None is format 1."""
+    codec, raw = pa.Codec("zstd"), np.empty(entry["bytes"], np.uint8)
+    for first in range(0, len(raw), chunk_bytes or len(raw) or 1):
+        chunk = raw[first : first + chunk_bytes] if chunk_bytes else raw
+        packed = file.read(_length(file) if chunk_bytes else entry["packed"])
+        chunk[:] = np.frombuffer(codec.decompress(packed, len(chunk)), np.uint8)
+    if entry["dtype"] is None:
+        return raw.tobytes()
+    array: NDArray[Any] = raw.view(entry["dtype"]).reshape(entry["shape"])
+    return array

@@ -16,6 +16,7 @@ import numpy as np
 from detectors.entities import entity_keys
 from detectors.inquiry import sightings_of
 from detectors.lists import NO_LISTS
+from detectors.plan import Plan
 from detectors.shard import Shard
 from schemas.config import Config
 from schemas.decode import decode_json
@@ -46,7 +47,7 @@ class KeptWork:
         most = {"max_keys": config.memory.max_keys, "lateness_ms": config.lateness_ms}
         self.shards = [Shard(owner, **most) for owner in range(OWNERS)]
         for shard in self.shards:
-            shard.take(Claim(0, _CLAIM), {}.__getitem__)
+            shard.take(Claim(0, _CLAIM), dict[bytes, Plan]().__getitem__)
 
     def take(self, lines: list[bytes], turns: Iterable[int]) -> list[dict[str, Any]]:
         """Judge turns of the events; returns what came of each: verdicts, and the lessons that it made."""
@@ -74,7 +75,11 @@ class KeptWork:
 
     def load(self, root: Path) -> None:
         """Take up such checkpoints."""
-        for name, part in (("judge-0000", self.core), ("shard-0000", self.shards[0]), ("shard-0001", self.shards[1])):
+        for name, part in (
+            ("judge-0000", self.core),
+            ("shard-0000", self.shards[0]),
+            ("shard-0001", self.shards[1]),
+        ):
             checkpoint = CheckpointStore(root, name).load()
             assert checkpoint is not None, name
             part.restore(checkpoint.state)
@@ -84,11 +89,14 @@ class KeptWork:
         inquiry = judge.ask(batch)
         answers = {
             owner: self.shards[owner].take(
-                sightings_of(inquiry, owner, judge.plan, topic=0, claim=_CLAIM, models=(0,)), lambda _: judge.plan
+                sightings_of(inquiry, owner, judge.plan, topic=0, claim=_CLAIM, models=(0,)),
+                lambda _: judge.plan,
             )
             for owner in inquiry.questions
         }
-        return self.core.verdicts(inquiry, {owner: answer for owner, answer in answers.items() if answer is not None})
+        return self.core.verdicts(
+            inquiry, {owner: answer for owner, answer in answers.items() if answer is not None}
+        )
 
 
 def _decoded(lines: list[bytes], start: int, end: int) -> EventBatch:
@@ -106,5 +114,9 @@ def _labels(batch: EventBatch) -> Labels:
 
 def _plain(verdicts: Verdicts) -> dict[str, Any]:
     """Everything of verdicts but their events, comparable."""
-    values = {field.name: getattr(verdicts, field.name) for field in fields(verdicts) if field.name != "batch"}
-    return {name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    values = {
+        field.name: getattr(verdicts, field.name) for field in fields(verdicts) if field.name != "batch"
+    }
+    return {
+        name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in values.items()
+    }

@@ -73,10 +73,33 @@ def test_a_torn_one_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> 
     assert got.position == 10
 
 
-def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_from_the_future_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = CheckpointStore(tmp_path, "judge-0001")
-    monkeypatch.setattr("streams.checkpoints.FORMAT", 2)
+    monkeypatch.setattr("streams.checkpoints.FORMAT", 3)
     store.save(checkpoint(10))
-    monkeypatch.setattr("streams.checkpoints.FORMAT", 1)
-    with pytest.raises(StateError, match="format 2"):
+    monkeypatch.undo()
+    with pytest.raises(StateError, match="format 3; this version reads formats up to 2"):
         store.load()
+
+
+@pytest.mark.parametrize("written_by", [1, 7, 1 << 20])
+def test_arrays_of_many_chunks_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written_by: int
+) -> None:
+    store = CheckpointStore(tmp_path, "judge-0001")
+    monkeypatch.setattr("streams.checkpoints._CHUNK_BYTES", written_by)
+    store.save(checkpoint(40))
+    monkeypatch.undo()
+    got = store.load()
+    assert got is not None
+    assert got.state.keys() == checkpoint(40).state.keys()
+    for name, value in checkpoint(40).state.items():
+        assert np.array_equal(np.asarray(got.state[name]), np.asarray(value)), name
+
+
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, "judge-0001")
+    store.save(checkpoint(10))
+    files(tmp_path)[0].with_name(f"{11:020d}.0a1b2c3d.staged").write_bytes(b"half a state")
+    store.save(checkpoint(12))
+    assert [path.name for path in files(tmp_path)] == [f"{position:020d}.state" for position in (10, 12)]
