@@ -12,6 +12,8 @@ from schemas.sightings import Answers
 
 log = logging.getLogger(__name__)
 
+Cut = tuple[int, int, int]
+"""Of a turn: topic, start, next."""
 _PATIENCE_S = 5.0
 """After this long a wait is reported; it goes on."""
 
@@ -53,13 +55,14 @@ class AnswerDesk:
             )
         self._arrived.set()
 
-    async def wait(self, turn: int, owners: set[int]) -> dict[int, Answers]:
-        """All owners' answers to a turn.
+    async def wait(self, turn: int, owners: set[int], cut: Cut) -> dict[int, Answers]:
+        """All owners' answers to a turn, which is ``cut`` like this.
 
         Raises
         ------
         Abandoned
-            The partition is leaving; the turn is taken again by whoever gets it.
+            The partition is leaving; the turn is taken again by whoever gets it. Or it has left already: void turns
+            are not answered, and the answers are to the turn that a newer owner took under this number.
         """
         waited_s = 0.0
         while not owners <= self._answers.get(turn, {}).keys():
@@ -73,7 +76,10 @@ class AnswerDesk:
                 waited_s += _PATIENCE_S
                 missing = sorted(owners - self._answers.get(turn, {}).keys())
                 log.warning("turn %d has waited %.0f s for the answers of owners %s", turn, waited_s, missing)
-        return self._answers[turn]
+        answers = self._answers[turn]
+        if any((answer.topic, answer.start, answer.next) != cut for answer in answers.values()):
+            raise Abandoned(f"turn {turn} of {cut} is void: a newer owner of the partition took another one")
+        return answers
 
     def done(self, turn: int) -> None:
         """Forget a turn that is judged."""

@@ -43,7 +43,7 @@ from streams.outputs import Outputs
 from streams.partition_core import PartitionCore, new_core
 from streams.placement import Placement
 from streams.turn_order import Piece, TurnOrder
-from streams.turns import new_claim, recorded_turns
+from streams.turns import Turn, new_claim, recorded_turns
 from streams.unlisted_names import UnlistedNames
 
 log = logging.getLogger(__name__)
@@ -85,14 +85,14 @@ class JudgeSeat:
         checkpoint = await asyncio.to_thread(self._store.load) or await self._first_checkpoint()
         meta = self._durable = self._checked(checkpoint.meta)
         await self._take_up(checkpoint)
-        self._log_position = int(meta["log_position"])
+        self._log_position, self._log_claim = int(meta["log_position"]), bytes.fromhex(meta["claim"])
         self.desk = AnswerDesk(next_turn=checkpoint.position, position=int(meta["answers_position"]))
         self.answers_start = int(meta["answers_position"])
         claimed_at = await self._make_claim()
         recorded = await recorded_turns(
             self._reader.read("sightings", self.partition, self._log_position, claimed_at),
             partition=self.partition,
-            claim=bytes.fromhex(meta["claim"]),
+            claim=self._log_claim,
             next_turn=checkpoint.position,
         )
         positions = {number: int(meta["positions"][topic]) for number, topic in enumerate(TOPICS)}
@@ -248,16 +248,17 @@ class JudgeSeat:
         else:
             await self._switch_to(self._context.configs.config(piece.recorded.config))
         if piece.recorded is not None and piece.recorded.takes_labels:
-            self._log_position = piece.recorded.offset + 1
-            self._take_in(await self._learning.recorded(piece))
+            self._stands_behind(piece.recorded)
+            await self._take_in(await self._learning.recorded(piece))
             return
         batch = await _compute(len(piece.records), lambda: self._decode(piece))
         models = await self._prepare(piece, batch)
         inquiry = await _compute(len(piece.records), lambda: self._judge.ask(batch))
         await self._ask(piece, inquiry, models)
-        answers = await self.desk.wait(inquiry.turn, set(inquiry.questions))
+        cut = piece.topic, piece.start, piece.next
+        answers = await self.desk.wait(inquiry.turn, set(inquiry.questions), cut)
         verdicts = await _compute(len(piece.records), lambda: self._core.verdicts(inquiry, answers))
-        await self._learning.hand_on(self._judge, inquiry.turn, self._claim)
+        await self._learning.hand_on(self._judge, inquiry.turn)
         self.desk.done(inquiry.turn)
         self._context.meters.count_turn(TOPICS[piece.topic], self.partition, verdicts)
         self.outputs.put(verdicts)
@@ -278,13 +279,16 @@ class JudgeSeat:
         """Take in the labels that are durable now, each stretch as a turn of its own; events wait for all of them."""
         limit_ms = None if newest_ms is None else newest_ms + self._judge.config.lateness_ms
         async for intake in self._learning.new(limit_ms=limit_ms):
-            self._log_position = await self._learning.record(intake, self._judge, self._claim) + 1
+            recorded = self._learning.record(intake, self._judge, self._claim)
+            self._log_position, self._log_claim = await recorded + 1, self._claim
             fault_point("labels.recorded")
-            self._take_in(intake)
+            await self._take_in(intake)
             if until():
                 return
 
-    def _take_in(self, intake: Intake) -> None:
+    async def _take_in(self, intake: Intake) -> None:
+        # It asks nobody, but only a receipt shows that the turn is not void.
+        await self.desk.wait(self._judge.turn, {self.partition}, intake.cut)
         before = self._core.labels_dropped
         verdicts = self._core.turn_of_labels(intake.batch, intake.labels)
         if dropped := self._core.labels_dropped - before:
@@ -293,6 +297,10 @@ class JudgeSeat:
         self.desk.done(verdicts.turn)
         self._learning.taken_in(intake)
         self.outputs.put(verdicts)
+
+    def _stands_behind(self, turn: Turn) -> None:
+        """Note where the log must be read from after this turn, and which claim is in force there."""
+        self._log_position, self._log_claim = turn.offset + 1, turn.claim
 
     def _decode(self, piece: Piece) -> EventBatch:
         config, records = self._judge.config, piece.records
@@ -324,10 +332,10 @@ class JudgeSeat:
         if piece.recorded is None:
             fault_point("turn.before")
             sent = await send("sightings", self.partition, record(self.partition))
-            self._log_position = await sent + 1
+            self._log_position, self._log_claim = await sent + 1, self._claim
             fault_point("turn.recorded")
         else:
-            self._log_position = piece.recorded.offset + 1
+            self._stands_behind(piece.recorded)
         others = [
             await send("sightings", owner, record(owner))
             for owner in inquiry.questions
@@ -365,7 +373,9 @@ class JudgeSeat:
         for checkpoint in taken:
             try:
                 await self.outputs.reach(checkpoint.position)
-            except Abandoned:
+                await self._learning.prove()
+            except Abandoned as abandoned:
+                log.warning("judge %d: no checkpoint: %s", self.partition, abandoned)
                 return
             fault_point("checkpoint.before")
             await patiently("the state folder", partial(asyncio.to_thread, self._store.save, checkpoint))
@@ -389,7 +399,7 @@ class JudgeSeat:
             log_position=self._log_position,
             answers_position=self.desk.durable_position(),
             letters_position=self.outputs.letters_position,
-            claim=self._claim.hex(),
+            claim=self._log_claim.hex(),
             **self._learning.notes(self._judge),
         )
         return Checkpoint(self._judge.turn, meta, self._core.snapshot())

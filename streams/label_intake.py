@@ -26,6 +26,7 @@ from schemas.labels import (
     rejection_of,
 )
 from schemas.sightings import Sightings
+from streams.answer_desk import Cut
 from streams.batches import Record
 from streams.log_tail import LogTail
 
@@ -43,6 +44,11 @@ class Intake:
     def next(self) -> int:
         """Behind the last record."""
         return self.batch.next
+
+    @property
+    def cut(self) -> Cut:
+        """Of the turn that takes it in."""
+        return LabelIntake.topic_number(self.batch.partition), self.batch.start, self.batch.next
 
 
 class LabelIntake:

@@ -14,7 +14,7 @@ from streams.batches import TP
 from streams.context import Context
 from streams.feature_files import FeatureFiles
 from streams.label_intake import Intake, LabelIntake, turn_of_labels
-from streams.lesson_log import LESSONS, LessonReader, claim_lessons, send_lessons
+from streams.lesson_log import LESSONS, LessonReader, LessonWriter
 from streams.log_reader import LogReader
 from streams.log_tail import LogTail
 from streams.security import kafka_brokers
@@ -101,7 +101,8 @@ class SeatLearning:
 
     async def claim(self, claim: Claim) -> None:
         """Make void what an earlier owner of the partition still teaches."""
-        await claim_lessons(self._context.send, claim)
+        self._writer = LessonWriter(self._context.send, self._tails.lessons, claim)
+        await self._writer.claim()
 
     def leave(self) -> None:
         """Let waits go: the partition is leaving."""
@@ -186,6 +187,16 @@ class SeatLearning:
         await self._lessons.learn(judge, up_to)
         return (up_to,)
 
-    async def hand_on(self, judge: Judge, turn: int, claim: bytes) -> None:
+    async def hand_on(self, judge: Judge, turn: int) -> None:
         """Write the lessons that a turn made, durably."""
-        await send_lessons(self._context.send, judge, source=self._partition, turn=turn, claim=claim)
+        await self._writer.write(judge, turn)
+
+    async def prove(self) -> None:
+        """Make sure that all lessons so far count; a checkpoint may hold no turn whose lessons are void.
+
+        Raises
+        ------
+        Abandoned
+            They do not: the partition has a newer owner.
+        """
+        await self._writer.prove()

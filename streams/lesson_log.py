@@ -15,6 +15,7 @@ import numpy as np
 
 from detectors.judge import Judge
 from detectors.supervised import inputs_of
+from schemas.errors import Abandoned
 from schemas.lessons import RECORD_LESSONS, Lessons, decode_lessons, encode_lesson_claim, encode_lessons
 from schemas.sightings import Claim
 from streams.context import ConfigStore, Send
@@ -84,26 +85,62 @@ class LessonReader:
             judge.supervised.learn(one.label, one.x, self._inputs[one.config])
 
 
-async def send_lessons(send: Send, judge: Judge, *, source: int, turn: int, claim: bytes) -> None:
-    """Write the lessons of a turn; returns when they are durable.
+class LessonWriter:
+    """Writes the lessons of one judge partition under the claim of its owner.
 
-    One part after the other: one that was sent again behind a later part would count as a repeat.
+    Parameters
+    ----------
+    send
+        The way to Kafka.
+    tail
+        The log, to look at what became of them.
+    claim
+        Of the partition.
     """
-    lessons = judge.supervised.lessons
-    for part, first in enumerate(range(0, len(lessons), RECORD_LESSONS)):
-        rows = lessons[first : first + RECORD_LESSONS]
-        record = Lessons(
-            source=source,
-            turn=turn,
-            part=part,
-            claim=claim,
-            config=bytes.fromhex(judge.config_hash),
-            label=np.array([label for label, _ in rows], np.uint8),
-            x=np.stack([x for _, x in rows]),
-        )
-        await (await send(LESSONS, 0, encode_lessons(record)))
 
+    def __init__(self, send: Send, tail: LogTail, claim: Claim) -> None:
+        self._send, self._tail, self._claim = send, tail, claim
+        self._proven = self._end = 0
 
-async def claim_lessons(send: Send, claim: Claim) -> None:
-    """Make void what an overtaken owner of the partition writes behind this."""
-    await (await send(LESSONS, 0, encode_lesson_claim(claim)))
+    async def claim(self) -> None:
+        """Make void what an overtaken owner of the partition writes behind this; comes before all else."""
+        claimed_at = await (await self._send(LESSONS, 0, encode_lesson_claim(self._claim)))
+        self._proven = self._end = claimed_at + 1
+
+    async def write(self, judge: Judge, turn: int) -> None:
+        """Write the lessons of a turn; returns when they are durable.
+
+        One part after the other: one that was sent again behind a later part would count as a repeat.
+        """
+        lessons = judge.supervised.lessons
+        for part, first in enumerate(range(0, len(lessons), RECORD_LESSONS)):
+            rows = lessons[first : first + RECORD_LESSONS]
+            record = Lessons(
+                source=self._claim.source,
+                turn=turn,
+                part=part,
+                claim=self._claim.claim,
+                config=bytes.fromhex(judge.config_hash),
+                label=np.array([label for label, _ in rows], np.uint8),
+                x=np.stack([x for _, x in rows]),
+            )
+            self._end = await (await self._send(LESSONS, 0, encode_lessons(record))) + 1
+
+    async def prove(self) -> None:
+        """Look whether all that was written counts: whether nobody claimed the partition before it.
+
+        A judge may believe that its partition is still its own, write lessons that are void, and checkpoint the turn
+        that made them: the next owner would not take that turn again, and its lessons would be lost.
+
+        Raises
+        ------
+        Abandoned
+            Somebody did.
+        """
+        while self._proven < self._end:
+            stretch = await self._tail.read(self._proven, self._end)
+            for record in stretch.records:
+                found = decode_lessons(record.value or b"")
+                if isinstance(found, Claim) and found.source == self._claim.source:
+                    raise Abandoned(f"partition {found.source} has a newer owner, the last lessons are void")
+            self._proven = stretch.next

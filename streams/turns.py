@@ -27,7 +27,7 @@ CLAIM_BYTES = 16
 class Turn:
     """One recorded turn: of topic number ``topic`` the records [start, next), judged as number ``turn``.
 
-    ``offset`` is where it stands on ``sightings[p]``; ``models`` as in the record.
+    ``offset`` is where it stands on ``sightings[p]``; ``models`` and ``claim`` as in the record.
     """
 
     turn: int
@@ -37,6 +37,7 @@ class Turn:
     config: bytes
     offset: int
     models: tuple[int, ...] = ()
+    claim: bytes = b""
 
     @property
     def takes_labels(self) -> bool:
@@ -89,4 +90,13 @@ async def recorded_turns(
 
 
 def _turn(record: Sightings, offset: int) -> Turn:
-    return Turn(record.turn, record.topic, record.start, record.next, record.config, offset, record.models)
+    return Turn(
+        record.turn,
+        record.topic,
+        record.start,
+        record.next,
+        record.config,
+        offset,
+        models=record.models,
+        claim=record.claim,
+    )

@@ -11,6 +11,9 @@ from schemas.errors import Abandoned
 from schemas.sightings import Answers
 from streams.answer_desk import AnswerDesk
 
+CUT = (0, 0, 10)
+"""Topic, start and next of every turn here."""
+
 
 def answer(turn: int, owner: int, value: int = 1) -> Answers:
     return Answers(0, 0, owner, turn, 0, 10, 1, np.array([value]))
@@ -19,7 +22,7 @@ def answer(turn: int, owner: int, value: int = 1) -> Answers:
 def test_a_wait_ends_with_the_last_owner() -> None:
     async def run() -> list[int]:
         desk = AnswerDesk(next_turn=4, position=100)
-        waiting = asyncio.create_task(desk.wait(4, {0, 1}))
+        waiting = asyncio.create_task(desk.wait(4, {0, 1}, CUT))
         await asyncio.sleep(0)
         desk.put(answer(4, 1), 100)
         await asyncio.sleep(0)
@@ -35,7 +38,7 @@ def test_the_first_of_two_different_answers_stands_and_is_an_alarm() -> None:
         desk = AnswerDesk(next_turn=0, position=0)
         desk.put(answer(0, 0, 7), 0)
         desk.put(answer(0, 0, 8), 1)
-        return int((await desk.wait(0, {0}))[0].values[0]), desk.unequal
+        return int((await desk.wait(0, {0}, CUT))[0].values[0]), desk.unequal
 
     assert asyncio.run(run()) == (7, 1)
 
@@ -58,10 +61,21 @@ def test_the_durable_position_keeps_what_later_turns_need() -> None:
 def test_who_waits_is_let_go() -> None:
     async def run() -> None:
         desk = AnswerDesk(next_turn=0, position=0)
-        waiting = asyncio.create_task(desk.wait(0, {0}))
+        waiting = asyncio.create_task(desk.wait(0, {0}, CUT))
         await asyncio.sleep(0)
         desk.abandon()
         await asyncio.wait_for(waiting, 5)
 
     with pytest.raises(Abandoned):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("cut", [(1, 0, 10), (0, 1, 10), (0, 0, 9)])
+def test_answers_to_another_turn_of_that_number_end_the_wait(cut: tuple[int, int, int]) -> None:
+    async def run() -> None:
+        desk = AnswerDesk(next_turn=0, position=0)
+        desk.put(answer(0, 0), 0)
+        await asyncio.wait_for(desk.wait(0, {0}, cut), 5)
+
+    with pytest.raises(Abandoned, match="newer owner"):
         asyncio.run(run())

@@ -12,11 +12,11 @@ import pytest
 
 from detectors.judge import Judge
 from schemas.config import parse_config
-from schemas.errors import StateError
+from schemas.errors import Abandoned, StateError
 from schemas.keys import KeyRing
 from schemas.lessons import Lessons, decode_lessons, encode_lesson_claim, encode_lessons
 from schemas.sightings import Claim
-from streams.lesson_log import LessonReader, send_lessons
+from streams.lesson_log import LessonReader, LessonWriter
 from streams.log_tail import Stretch
 from tests.labelled_events import CONFIG
 
@@ -96,10 +96,49 @@ def test_many_lessons_of_a_turn_are_cut_and_sent_one_after_the_other() -> None:
 
     judge = Judge(CONFIG_PARSED, KeyRing(bytes(16)), partition=0, owners=2)
     judge.supervised.lessons = [(i % 2, np.full(3, float(i))) for i in range(2_500)]
-    asyncio.run(send_lessons(send, judge, source=7, turn=9, claim=NEW))
+    asyncio.run(LessonWriter(send, cast("Any", None), Claim(7, NEW)).write(judge, 9))
     assert [(one.source, one.turn, one.part, len(one.label)) for one in sent] == [
         (7, 9, 0, 1000),
         (7, 9, 1, 1000),
         (7, 9, 2, 500),
     ]
     assert np.concatenate([one.x[:, 0] for one in sent]).tolist() == [float(i) for i in range(2_500)]
+
+
+@pytest.mark.parametrize(
+    ("overtaken_after", "void"),
+    [(None, False), (2, False), (1, True), (0, True)],
+    ids=["never", "late", "amid", "early"],
+)
+def test_lessons_are_proven_unless_the_partition_was_claimed_before_the_last_of_them(
+    overtaken_after: int | None, *, void: bool
+) -> None:
+    values: list[bytes] = [encode_lessons(_lesson(1))]
+
+    async def send(topic: str, partition: int, value: bytes, key: bytes | None = None) -> Any:
+        async def offset(at: int) -> int:
+            return at
+
+        values.append(value)
+        return offset(len(values) - 1)
+
+    async def run() -> None:
+        judge = Judge(CONFIG_PARSED, KeyRing(bytes(16)), partition=0, owners=2)
+        judge.supervised.lessons = [(1, np.zeros(3))]
+        writer = LessonWriter(
+            send, cast("Any", SimpleNamespace(read=lambda *at: _Tail(values).read(*at))), Claim(0, NEW)
+        )
+        await writer.claim()
+        values.append(encode_lesson_claim(Claim(1, OLD)))
+        for turn in range(3):
+            if turn == overtaken_after:
+                values.append(encode_lesson_claim(Claim(0, OLD)))
+            if turn < 2:
+                await writer.write(judge, turn)
+        await writer.prove()
+
+    if void:
+        with pytest.raises(Abandoned):
+            asyncio.run(run())
+    else:
+        asyncio.run(run())

@@ -53,7 +53,7 @@ def read(*values: bytes, claim: bytes = OLD, next_turn: int = 5) -> list[Turn]:
 
 def test_turns_are_read_in_order_with_their_places() -> None:
     turns = read(turn_record(5, OLD), turn_record(6, OLD, topic=1))
-    assert turns == [Turn(5, 0, 50, 60, CONFIG, 0), Turn(6, 1, 60, 70, CONFIG, 2)]
+    assert turns == [Turn(5, 0, 50, 60, CONFIG, 0, claim=OLD), Turn(6, 1, 60, 70, CONFIG, 2, claim=OLD)]
 
 
 def test_a_turn_under_an_older_claim_is_void() -> None:

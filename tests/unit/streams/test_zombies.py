@@ -1,0 +1,165 @@
+"""Whoever wrote a checkpoint, and whenever: the next owner that takes it up has all turns and all lessons."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.config import parse_config
+from schemas.errors import Abandoned
+from schemas.events import TOPICS
+from schemas.lessons import decode_lessons
+from schemas.sightings import Claim
+from streams.judge_seat import JudgeSeat
+from tests.labelled_events import CONFIG, labelled_events
+from tests.memory_log import MemoryLogs, WayOut
+
+CONFIG_PARSED, _ = parse_config({"a.yaml": CONFIG.encode()})
+LABELS_AT = 20
+"""Labels of the first events; their lessons fall due in the turns behind."""
+
+Scenario = Callable[[MemoryLogs], Coroutine[Any, Any, None]]
+
+
+def on_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scenario: Scenario) -> MemoryLogs:
+    """Run it on 60 events and the labels of the first of them."""
+
+    async def run() -> MemoryLogs:
+        logs = MemoryLogs(tmp_path, CONFIG_PARSED, monkeypatch)
+        events = labelled_events(200)[:60]
+        for event in events:
+            logs.write(TOPICS[0], 0, json.dumps({k: v for k, v in event.items() if k != "label"}).encode())
+        for event in events[:LABELS_AT]:
+            label = {
+                "event_id": event["event_id"],
+                "label": event.get("label", 0),
+                "ts": event["ts"] + 9_000_000,
+            }
+            logs.write("labels", 0, json.dumps(label).encode())
+        await scenario(logs)
+        return logs
+
+    return asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def counting_lessons(logs: MemoryLogs) -> list[tuple[int, int, list[int]]]:
+    """Turn, part and labels of the lessons that count, by the log alone."""
+    claim, last, found = b"", (-1, -1), []
+    for record in logs.logs["lessons", 0]:
+        lesson = decode_lessons(record.value)
+        if isinstance(lesson, Claim):
+            claim = lesson.claim
+        elif lesson.claim == claim and (lesson.turn, lesson.part) > last:
+            last = lesson.turn, lesson.part
+            found.append((*last, lesson.label.tolist()))
+    return found
+
+
+async def judge_all(logs: MemoryLogs, seat: JudgeSeat) -> None:
+    for start in range(0, 60, 10):
+        await logs.judge(seat, start, start + 10)
+
+
+async def undisturbed(logs: MemoryLogs) -> None:
+    await judge_all(logs, await logs.take_seat())
+
+
+@pytest.fixture
+def expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryLogs:
+    return on_logs(tmp_path / "undisturbed", monkeypatch, undisturbed)
+
+
+def same(logs: MemoryLogs, expected: MemoryLogs) -> None:
+    assert len(counting_lessons(expected)) > 2
+    assert counting_lessons(logs) == counting_lessons(expected)
+    assert sorted(logs.sunk) == sorted(expected.sunk)
+    for turn, verdicts in expected.sunk.items():
+        assert logs.sunk[turn].score.tolist() == verdicts.score.tolist(), turn
+        assert logs.sunk[turn].batch.next == verdicts.batch.next
+
+
+def test_a_checkpoint_of_a_zombie_never_holds_turns_whose_lessons_are_void(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: MemoryLogs
+) -> None:
+    async def scenario(logs: MemoryLogs) -> None:
+        out = WayOut(logs)
+        zombie = await logs.take_seat(out)
+        await logs.judge(zombie, 0, 10)
+        await logs.judge(zombie, 10, 20)
+        await zombie.checkpoint()
+        out.sleeps_before = "lessons"
+        judging = asyncio.create_task(logs.judge(zombie, 20, 30))
+        await out.asleep.wait()
+        await logs.take_seat()  # claims, and is killed at once
+        out.wake()
+        await judging
+        await zombie.checkpoint()
+        await judge_all(logs, await logs.take_seat())
+
+    same(on_logs(tmp_path, monkeypatch, scenario), expected)
+
+
+def test_a_checkpoint_amid_recorded_turns_loses_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: MemoryLogs
+) -> None:
+    async def scenario(logs: MemoryLogs) -> None:
+        await judge_all(logs, await logs.take_seat())  # and is killed
+        second = await logs.take_seat()
+        await logs.judge(second, 0, 40)
+        await second.close()
+        last = await logs.take_seat()
+        assert last.order.recorded_left > 0
+        await logs.judge(last, 0, 60)
+
+    same(on_logs(tmp_path, monkeypatch, scenario), expected)
+
+
+def test_a_zombie_takes_in_no_labels_by_a_turn_that_is_void(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: MemoryLogs
+) -> None:
+    async def scenario(logs: MemoryLogs) -> None:
+        out = WayOut(logs)
+        zombie = await logs.take_seat(out)
+        out.sleeps_before = "sightings"
+        taking = asyncio.create_task(zombie.take_labels(caught_up=True))
+        await out.asleep.wait()
+        last = await logs.take_seat()
+        out.wake()
+        await asyncio.sleep(0)
+        await judge_all(logs, last)
+        await taking
+        await zombie.checkpoint()
+        assert await zombie.order.at_rest(_nothing) is False
+        await logs.take_seat()
+
+    same(on_logs(tmp_path, monkeypatch, scenario), expected)
+
+
+def test_a_zombie_judges_no_events_by_answers_to_somebody_elses_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: MemoryLogs
+) -> None:
+    async def scenario(logs: MemoryLogs) -> None:
+        out = WayOut(logs)
+        zombie = await logs.take_seat(out)
+        await logs.judge(zombie, 0, 10)
+        out.sleeps_before = "sightings"
+        judging = asyncio.create_task(logs.judge(zombie, 10, 50))
+        await out.asleep.wait()
+        last = await logs.take_seat()
+        out.wake()
+        await asyncio.sleep(0)
+        await judge_all(logs, last)
+        with pytest.raises(Abandoned):
+            await judging
+        await zombie.checkpoint()
+
+    same(on_logs(tmp_path, monkeypatch, scenario), expected)
+
+
+async def _nothing() -> None:
+    return
