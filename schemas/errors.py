@@ -85,7 +85,7 @@ class UnreachableError(WoolwatchError):
 
 
 class RefusedError(WoolwatchError):
-    """Kafka or Redis answered and does not let us in: certificate, user or password; another try would not help."""
+    """Kafka, Redis or the sink answered and does not let us in: certificate, user or password; waiting is no use."""
 
 
 class DataLossError(WoolwatchError):

@@ -108,6 +108,6 @@ mkdir -p .cache
 install_system
 install_python
 if [ "$purpose" != program ]; then
-  scripts/kafka_jars.sh
+  scripts/test_jars.sh
 fi
 compile_kernels

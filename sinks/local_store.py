@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
+from schemas.errors import RefusedError
 from sinks.durable_files import create_if_absent, make_folder, sync
 from sinks.faults import fault_point
 from sinks.store import LOG_FOLDER, STAGING_FOLDER, File, Fill, side_by_side
@@ -36,6 +38,18 @@ class LocalStore:
     def __str__(self) -> str:
         """The folder."""
         return str(self._root)
+
+    def check(self, *, writing: bool) -> None:
+        """See :meth:`sinks.store.Store.check`; makes the folder."""
+        if not writing:
+            return
+        try:
+            make_folder(self._root)
+            kept_from = None if os.access(self._root, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            kept_from = error.strerror
+        if kept_from is not None:
+            raise RefusedError(f"the tables can not be written to {self._root}: {kept_from}")
 
     def read(self, name: str, *, durable: bool = False) -> bytes | None:
         """See :meth:`sinks.store.Store.read`."""

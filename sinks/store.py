@@ -41,6 +41,21 @@ class Store(Protocol):
     not answer): wait, and make it again. Threads may share a store. ``str(store)`` names the root, without secrets.
     """
 
+    def check(self, *, writing: bool) -> None:
+        """Return if the store answers, lets us in, and keeps what is asked of it; for the first contact.
+
+        Parameters
+        ----------
+        writing
+            Whether it must let us write, not only read.
+
+        Raises
+        ------
+        RefusedError
+            It does not; waiting is no use.
+        """
+        ...
+
     def read(self, name: str, *, durable: bool = False) -> bytes | None:
         """Read a small file whole; None when there is none.
 

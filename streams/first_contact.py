@@ -1,4 +1,4 @@
-"""First contact with Kafka and Redis: tried again while nobody answers, given up at once where we are refused."""
+"""First contact with Kafka, Redis and the tables: tried again while nobody answers, given up where we are refused."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from aiokafka.errors import (
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
 
 from schemas.errors import RefusedError, UnreachableError
+from sinks.store import Store
 from streams.brokers import Brokers
 from streams.security import redis_client
 from streams.settings import Settings
@@ -137,14 +138,41 @@ async def reach_redis(settings: Settings) -> None:
             except (RedisError, OSError) as error:
                 if reason := _why_redis_refused(error):
                     raise RefusedError(f"Redis at {place} {reason}") from error
-                waited_s = time.monotonic() - began_s
-                if settings.wait_s is not None and waited_s + pause_s > settings.wait_s:
-                    within = f"within {settings.wait_s:g} seconds" if settings.wait_s else "at once"
-                    raise UnreachableError(f"Redis at {place} did not answer {within}") from error
+                _give_up_in_time(f"Redis at {place}", began_s - pause_s, settings.wait_s, error)
                 log.warning("Redis at %s does not answer yet, trying again", place)
                 await asyncio.sleep(pause_s)
     finally:
         await client.aclose()
+
+
+def reach_tables(settings: Settings, *, writing: bool) -> Store:
+    """The store of the tables, when it answers and lets us in.
+
+    Raises
+    ------
+    ConfigError
+        ``--out`` names no store.
+    RefusedError
+        It does not let us in, or can not do what is asked of it.
+    UnreachableError
+        It did not answer within ``settings.wait_s``.
+    """
+    store, began_s = settings.out_store, time.monotonic()
+    for pause_s in itertools.chain(_RETRY_S, itertools.repeat(_RETRY_S[-1])):
+        try:
+            store.check(writing=writing)
+            break
+        except OSError as error:
+            _give_up_in_time(f"the store of {store}", began_s - pause_s, settings.wait_s, error)
+            log.warning("the store of %s does not answer yet, trying again", store)
+            time.sleep(pause_s)
+    return store
+
+
+def _give_up_in_time(who: str, began_s: float, wait_s: float | None, error: Exception) -> None:
+    if wait_s is not None and time.monotonic() - began_s > wait_s:
+        within = f"within {wait_s:g} seconds" if wait_s else "at once"
+        raise UnreachableError(f"{who} did not answer {within}") from error
 
 
 def _why_redis_refused(error: BaseException) -> str | None:

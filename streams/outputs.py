@@ -89,7 +89,7 @@ class Outputs:
         """
         self.checkpointed, self._epoch = turn, epoch
         self.letters_position, self._sent_letters = letters_position, set(sent_letters)
-        self._parquet_turn = await asyncio.to_thread(self._parquet.open)
+        self._parquet_turn = await patiently("the tables", lambda: asyncio.to_thread(self._parquet.open))
         if self._parquet_turn < turn:
             raise StateError(
                 f"the tables of partition {self._partition} end before turn {self._parquet_turn}, the state stands at "

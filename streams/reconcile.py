@@ -22,6 +22,7 @@ from schemas.errors import DataLossError
 from schemas.events import TOPICS
 from sinks.commit_log import SourceAccount, read_accounts
 from sinks.store import Store, side_by_side
+from streams.first_contact import reach_tables
 from streams.security import kafka_brokers
 from streams.settings import Settings
 from streams.topics import open_topics
@@ -85,9 +86,12 @@ def reconcile(settings: Settings) -> Report:
     Raises
     ------
     UnreachableError
-        Kafka did not answer.
+        Kafka or the store of the tables did not answer.
+    RefusedError
+        One of them does not let us in.
     """
-    accounts = read_accounts(settings.out_store)
+    store = reach_tables(settings, writing=False)
+    accounts = read_accounts(store)
     with open_topics(kafka_brokers(settings), wait_s=settings.wait_s) as topics:
         # In this order: a topic that is made meanwhile has no end yet, rather than no beginning.
         ends = {role: topics.end_offsets(settings.topic(role)) for role in TOPICS}
@@ -100,7 +104,7 @@ def reconcile(settings: Settings) -> Report:
             if account is None:
                 reports.append(_nothing_yet(role, tp.partition, begins[role][tp], end))
                 continue
-            report, found = _compare(settings, account, accounts.moving, begins[role][tp], end)
+            report, found = _compare(settings, store, account, accounts.moving, begins[role][tp], end)
             reports.append(report)
             problems += found
     return Report(tuple(reports), tuple(problems))
@@ -111,14 +115,14 @@ def _nothing_yet(role: str, partition: int, begin: int, end: int) -> SourceRepor
 
 
 def _compare(
-    settings: Settings, account: SourceAccount, moving: Moving, begin: int, end: int
+    settings: Settings, store: Store, account: SourceAccount, moving: Moving, begin: int, end: int
 ) -> tuple[SourceReport, list[str]]:
     place = f"{account.topic}-{account.partition}"
     first, next_ = account.ranges[0][0], account.ranges[-1][1]
     problems: list[str] = []
     counts = {}
     for table in ("verdicts", "late"):
-        offsets = _row_offsets(settings.out_store, table, account, next_, moving)
+        offsets = _row_offsets(store, table, account, next_, moving)
         counts[table] = len(offsets)
         twice = len(offsets) - len(np.unique(offsets))
         if twice:

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlparse
@@ -88,7 +89,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_password_file: Annotated[
         str | None, Meta(description="file with the password of Redis; or WOOLWATCH_REDIS_PASSWORD holds it")
     ] = None
-    out: Annotated[str, Meta(description="where the tables are: a folder or a file:// URI")] = "out"
+    out: Annotated[
+        str,
+        Meta(
+            description="where the tables are: a folder, a file:// URI, or s3://bucket/prefix with AWS_... variables"
+        ),
+    ] = "out"
     state: Annotated[str, Meta(description="where checkpoints are: a folder that all workers share")] = (
         "state"
     )
@@ -132,7 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def out_store(self) -> Store:
         """Where the tables are."""
-        return LocalStore(local_folder(self.out, "--out"))
+        return open_store(self.out)
 
     @property
     def state_folder(self) -> Path:
@@ -162,19 +168,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return msgspec.structs.replace(self, topics=msgspec.structs.asdict(config.topics))
 
 
-def local_folder(uri: str, flag: str) -> Path:
+@cache
+def open_store(uri: str) -> Store:
+    """The store of tables that a URI names; one for the whole process.
+
+    Raises
+    ------
+    ConfigError
+        It names none.
+    """
+    if urlparse(uri).scheme == "s3":
+        from sinks.object_store import ObjectStore  # noqa: PLC0415 (a folder needs no client of a store)
+
+        return ObjectStore(uri)
+    return LocalStore(local_folder(uri, "--out", expected="a folder, a file:// URI or s3://bucket/prefix"))
+
+
+def local_folder(uri: str, flag: str, *, expected: str = "a folder or a file:// URI") -> Path:
     """The folder that a URI names.
 
     Raises
     ------
     ConfigError
-        It is no local folder.
+        It is no local folder; the message says what is expected.
     """
     parsed = urlparse(uri)
     if parsed.scheme in ("", "file"):
         return Path(parsed.path if parsed.scheme else uri).expanduser().resolve()
     raise ConfigError(
-        file=flag, path="$", found=f"a {parsed.scheme}:// URI", expected="a folder or a file:// URI"
+        file=flag,
+        path="$",
+        found=f"a {parsed.scheme}:// URI",
+        expected=expected,
     )
 
 

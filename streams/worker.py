@@ -20,7 +20,7 @@ import msgspec
 
 from schemas.config import Config
 from streams.config_watch import ConfigWatch
-from streams.first_contact import reach_redis
+from streams.first_contact import reach_redis, reach_tables
 from streams.installation import ensure_event_topics, ensure_internal_topics
 from streams.rollup import changelog_name
 from streams.security import kafka_brokers
@@ -62,7 +62,7 @@ def end_at_once_on_signals() -> None:
 
 
 async def prepare(settings: Settings) -> int:
-    """Make first contact with Kafka and Redis and create the topics that are missing.
+    """Make first contact with Kafka, Redis and the store of the tables, and create the topics that are missing.
 
     Returns
     -------
@@ -72,12 +72,13 @@ async def prepare(settings: Settings) -> int:
     Raises
     ------
     UnreachableError
-        Kafka or Redis did not answer within ``settings.wait_s``.
+        One of them did not answer within ``settings.wait_s``.
     RefusedError
         One of them does not let us in.
     StateError
         The topics' partition counts differ.
     """
+    await asyncio.to_thread(reach_tables, settings, writing=True)
     partitions = await asyncio.to_thread(_ensure_topics, settings)
     await reach_redis(settings)
     return partitions

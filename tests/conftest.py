@@ -1,4 +1,4 @@
-"""What every test may ask for: a Kafka broker, a Redis, fresh names, and the recorded data.
+"""What every test may ask for: a Kafka broker, a Redis, a store, fresh names, and the recorded data.
 
 Nothing here lets a test disappear unseen. Tests of recorded data are deselected with a plain line where the
 data is not there, and ``WOOLWATCH_REQUIRE=all`` turns that, and every skip, into a failure.
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from streams.kernel_cache import use_kernel_cache
-from tests.services import REPOSITORY, KafkaBroker, RedisServer
+from tests.services import REPOSITORY, KafkaBroker, RedisServer, S3Server
 
 DATA_VARIABLE = "WOOLWATCH_DATA"
 use_kernel_cache()  # before any test module imports a kernel
@@ -59,11 +59,26 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
         yield server
 
 
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One S3-compatible store for the whole run; names begin with ``topic_prefix``."""
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
 @pytest.fixture
 def topic_prefix(request: pytest.FixtureRequest) -> str:
     """Begin topics, groups and keys of this test with it: the test's name and 8 random hex digits."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
     return f"{name[:60]}-{uuid.uuid4().hex[:8]}-"
+
+
+@pytest.fixture
+def s3_uri(s3_server: S3Server, topic_prefix: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh place in the store, with the environment that leads there."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.bucket}/{topic_prefix.rstrip('-')}"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
-"""Real services for tests and benchmarks: one Apache Kafka broker, one Redis, each a process of its own.
+"""Real services for tests and benchmarks: one Apache Kafka broker, one Redis, one store, each a process of its own.
 
-Both listen on loopback only, on a port that nobody held when they started, keep everything in the folder they
+All listen on loopback only, on a port that nobody held when they started, keep everything in the folder they
 are given, and die with the process that started them, also when that is killed. They need no pytest::
 
     with KafkaBroker(folder) as kafka, RedisServer(folder) as redis:
@@ -29,9 +29,13 @@ from typing import Any, Self
 import redis
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
+from obstore import list_with_delimiter
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 KAFKA_LIBS = REPOSITORY / ".cache" / "kafka" / "libs"
+S3_LIBS = REPOSITORY / ".cache" / "s3" / "libs"
 
 LOOPBACK = "127.0.0.1"
 # Below the ephemeral ports of Linux (32768 and up): no outgoing connection takes a stopped service's port.
@@ -355,6 +359,81 @@ class RedisServer(Service):
                 return bool(client.info("server")["process_id"] == self.pid)
         except redis.ConnectionError:
             return False
+
+
+class S3Server(Service):
+    """S3Proxy over a folder: an S3-compatible store with one bucket, which keeps its objects through a restart.
+
+    It creates an object if there is none in one step, by a hard link. Of If-Match it compares the tag first and then
+    writes, so that two who replace an object in the same millisecond may both be let through: that is emulated.
+
+    Parameters
+    ----------
+    folder
+        Where its data folder is made.
+    """
+
+    name = "s3"
+    bucket = "tables"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._secret = uuid.uuid4().hex
+        (self.folder / "data" / self.bucket).mkdir(parents=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client of it needs."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://{LOOPBACK}:{self.port}",
+            "AWS_ACCESS_KEY_ID": "tests",
+            "AWS_SECRET_ACCESS_KEY": self._secret,
+            "AWS_REGION": "us-east-1",
+        }
+
+    def _choose_ports(self) -> None:
+        (self.port,) = free_ports(1)
+
+    def _command(self) -> list[str]:
+        if not any(S3_LIBS.glob("s3proxy-*.jar")):
+            raise ServiceError(f"no jars of S3Proxy in {S3_LIBS}: run make setup")
+        properties = self.folder / "s3proxy.conf"
+        settings = {
+            "s3proxy.endpoint": f"http://{LOOPBACK}:{self.port}",
+            "s3proxy.authorization": "aws-v4",
+            "s3proxy.identity": "tests",
+            "s3proxy.credential": self._secret,
+            "jclouds.provider": "filesystem-nio2",
+            "jclouds.filesystem.basedir": str(self.folder / "data"),
+        }
+        properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-DLOG_LEVEL=warn"]
+        return [
+            "java",
+            *options,
+            "-cp",
+            f"{S3_LIBS}/*",
+            "org.gaul.s3proxy.Main",
+            "--properties",
+            str(properties),
+        ]
+
+    def _answers(self) -> bool:
+        # Signed with a secret that no other server knows: only ours lets us in.
+        client = S3Store(
+            self.bucket,
+            endpoint=f"http://{LOOPBACK}:{self.port}",
+            access_key_id="tests",
+            secret_access_key=self._secret,
+            region="us-east-1",
+            client_options={"allow_http": True},
+            retry_config={"max_retries": 0},
+        )
+        try:
+            list_with_delimiter(client)
+        except BaseError:
+            return False
+        return True
 
 
 def free_ports(count: int) -> list[int]:

@@ -12,9 +12,11 @@ import pytest
 
 from schemas.verdicts import Verdicts
 from sinks.local_store import LocalStore
+from sinks.object_store import ObjectStore
 from sinks.parquet import ParquetSink
 from sinks.redis import RedisSink
 from sinks.redis_functions import connect
+from sinks.store import Store
 from tests.services import RedisServer
 from tests.unit.sinks.turns import made_turn
 
@@ -43,18 +45,15 @@ class TurnSink(Protocol):
 
 
 class ParquetTarget:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._sink = ParquetSink(LocalStore(root), PARTITION, key_fingerprint="key")
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._sink = ParquetSink(store, PARTITION, key_fingerprint="key")
         self.open = self._sink.open
         self.write = self._sink.write
 
     def shown(self) -> object:
-        rows = [
-            row
-            for path in self._root.glob("*/date=*/*.parquet")
-            for row in pq.ParquetFile(path).read().to_pylist()
-        ]
+        names = [name for table in ("verdicts", "late") for name in self._store.names(table)]
+        rows = [row for name in names for row in pq.ParquetFile(self._store.open(name)).read().to_pylist()]
         return sorted(rows, key=lambda row: (row["topic"], row["offset"]))
 
 
@@ -104,11 +103,14 @@ class RedisTarget:
 Make = Callable[[str], TurnSink]
 
 
-@pytest.fixture(params=["parquet", "redis"])
+@pytest.fixture(params=["parquet", "parquet on s3", "redis"])
 def make(request: pytest.FixtureRequest, tmp_path: Path, topic_prefix: str) -> Make:
     """Make an owner of a named place."""
     if request.param == "parquet":
-        return lambda name: ParquetTarget(tmp_path / name)
+        return lambda name: ParquetTarget(LocalStore(tmp_path / name))
+    if request.param == "parquet on s3":
+        uri: str = request.getfixturevalue("s3_uri")
+        return lambda name: ParquetTarget(ObjectStore(f"{uri}/{name}"))
     server: RedisServer = request.getfixturevalue("redis_server")
     RedisTarget.epoch = 0
     return lambda name: RedisTarget(server.url, f"{topic_prefix}{name}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 
 from sinks.faults import FAULT_VARIABLE
-from sinks.local_store import LocalStore
 from sinks.parquet import ParquetSink
+from streams.settings import open_store
 from tests.unit.sinks.turns import Made, made_turn
 
 PARTITION = 3
@@ -20,15 +20,22 @@ def fault_turn(number: int) -> Made:
     return made_turn(number, events=6, days=2, partition=PARTITION)
 
 
-def write_turns(root: Path, cut: int, fault: str = "", together: Barrier | None = None) -> None:
+def write_turns(
+    place: str,
+    cut: int,
+    fault: str = "",
+    together: Barrier | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> None:
     """Open the sink, wait for the other writer if there is one, and commit ``cut`` turns at a time.
 
-    Each commit also repeats the turn before it.
+    Each commit also repeats the turn before it. ``variables`` lead to the store.
     """
+    os.environ.update(variables or {})
     if fault:
         os.environ[FAULT_VARIABLE] = fault
     made = [fault_turn(number).turn for number in range(TURNS)]
-    sink = ParquetSink(LocalStore(root), PARTITION, key_fingerprint="key")
+    sink = ParquetSink(open_store(place), PARTITION, key_fingerprint="key")
     position = sink.open()
     if together is not None:
         together.wait()
