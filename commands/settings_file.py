@@ -62,8 +62,12 @@ def _take_up(context: click.Context, _: click.Parameter, file: str | None) -> No
     if file is None:
         return
     found = read_settings_file(file)
-    names = {_key(option): option.name for option in context.command.params if option.envvar is not None}
-    context.default_map = {str(names[key]): value for key, value in found.items() if key in names}
+    options = {_key(option): option for option in context.command.params if option.envvar is not None}
+    context.default_map = {
+        str(options[key].name): [value] if options[key].multiple else value
+        for key, value in found.items()
+        if key in options
+    }
 
 
 def _key(option: click.Parameter) -> str:

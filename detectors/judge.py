@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from detectors.columns import AnswerReader, Columns, NameFinder
 from detectors.dedupe import FRESH, LATE, NEVER, Dedupe
 from detectors.entities import entity_keys
-from detectors.evidence import EvidenceWriter, ModelScores
+from detectors.evidence import ModelScores
 from detectors.half_space_trees import HalfSpaceForest
 from detectors.inquiry import Inquiry, split_by_owner
 from detectors.lists import NO_LISTS, ListBook
 from detectors.plan import make_plan
-from detectors.rules import compile_rules
-from detectors.scoring import combine, let_pass, rule_keep, teaches
+from detectors.scorer import Scorer
 from detectors.supervised import JudgedRows, Spoken, Supervised
 from schemas.config import Config, HalfSpaceTrees
 from schemas.events import TOPICS, EventBatch
@@ -30,7 +29,7 @@ from schemas.keys import KeyRing, mix
 from schemas.labels import Labels
 from schemas.pseudonyms import Pseudonyms
 from schemas.sightings import NO_NAME, Answers
-from schemas.verdicts import PASS, Outcomes, Verdicts
+from schemas.verdicts import Outcomes, Verdicts
 
 State = dict[str, NDArray[Any] | bytes]
 
@@ -72,8 +71,6 @@ class Judge:
         lists: ListBook = NO_LISTS,
         label_horizon_ms: int | None = None,
     ) -> None:
-        if lists.names != tuple(config.lists):
-            raise ValueError(f"lists {lists.names}; expected those of the config, {tuple(config.lists)}")
         self.config, self.config_hash, self.plan = config, config.hash, make_plan(config)
         self.turn = 0
         self.topics = topics
@@ -82,25 +79,13 @@ class Judge:
         self._dedupe = Dedupe(config.lateness_ms, max_ids=config.memory.max_event_ids)
         self._answers = AnswerReader(self.plan)
         self._counted_names = NameFinder(self.plan.names, ring)
-        self._lists, self._rules = lists, compile_rules(config)
-        self._rule_names = NameFinder(tuple(self._rules.name_index), ring)
-        rule_weights = [rule.weight for rule in config.rules.values()]
-        self._fired_weights = np.array([*lists.weights, *rule_weights], np.float64)
+        self._lists, self._scorer = lists, Scorer(config, ring, lists)
         self._models = {n: m for n, m in config.models.items() if isinstance(m, HalfSpaceTrees)}
-        self._model_weights = np.array([model.weight for model in config.models.values()], np.float64)
         self._forests = {name: _forest(model) for name, model in self._models.items()}
         self.supervised = Supervised(
             config,
             learns_here=owners == 1,
             horizon_ms=config.label_horizon_ms if label_horizon_ms is None else label_horizon_ms,
-        )
-        levels = config.levels
-        self._levels = np.array([levels.observe, levels.review, levels.block], np.float64)
-        self._evidence = EvidenceWriter(
-            [(rule.name, rule.terms) for rule in self._rules.rules],
-            [(name, model.features) for name, model in config.models.items()],
-            lists,
-            linear=self.supervised.linear,
         )
 
     @property
@@ -158,18 +143,11 @@ class Judge:
         batch, rows = inquiry.batch, inquiry.rows
         columns = Columns(batch, rows, self.config.features, self._ring)
         self._answers.fill(inquiry.questions, answers, columns.features)
-        inputs = columns.stack(self._rules.inputs)
         listed = self._lists.look(batch, rows, self._ring)
-        ruled = self._rules.fired(inputs, self._rule_names.find(batch, rows, other=-1))
-        fired = np.hstack([listed.fired, ruled])
-        keep = rule_keep(fired, self._fired_weights)
-        on_time = (inquiry.late == 0).astype(np.uint8)
-        teaching = teaches(keep, self.config.levels.review, on_time, listed.white)
-        scores = self._model_scores(inquiry, columns, teaching)
-        strengths = _stack_rows([score.strength for score in scores], len(rows))
-        score, level = combine(keep, strengths, self._model_weights, self._levels)
-        let_pass(listed.white, score, level)
-        evidence = self._evidence.build(fired, inputs, self._explained(scores, level), listed.notes)
+        ruled = self._scorer.rule(batch, rows, columns.stack(self._scorer.rules.inputs), listed)
+        teaching = self._scorer.teaching(ruled, (inquiry.late == 0).astype(np.uint8))
+        scored = self._scorer.score(ruled, self._model_scores(inquiry, columns, teaching))
+        evidence = scored.evidence
         self.turn = inquiry.turn + 1
         return Verdicts(
             turn=inquiry.turn,
@@ -181,17 +159,17 @@ class Judge:
             user=self._pseudonyms.columns("user", inquiry.user_keys, batch, "user_id", rows),
             device=self._pseudonyms.columns("device", inquiry.device_keys, batch, "device_id", rows),
             ip=self._pseudonyms.columns("ip", self._ip_keys(inquiry), batch, "ip", rows),
-            score=score,
-            level=level,
+            score=scored.score,
+            level=scored.level,
             features=columns.features,
-            models=strengths,
+            models=scored.strengths,
             reason_offsets=evidence.reason_offsets,
             reason_codes=evidence.reason_codes,
             evidence_offsets=evidence.json_offsets,
             evidence_bytes=evidence.json_bytes,
             feature_names=self.config.feature_names,
             model_names=tuple(self.config.models),
-            reason_names=self._evidence.reason_names,
+            reason_names=self._scorer.reason_names,
             config_hash=self.config_hash,
             outcomes=_outcomes(inquiry),
         )
@@ -208,15 +186,6 @@ class Judge:
         return [
             self._score(name, columns, teaching) if name in self._forests else spoken[name]
             for name in self.config.models
-        ]
-
-    def _explained(self, scores: list[ModelScores], level: NDArray[np.uint8]) -> list[ModelScores]:
-        """A classifier has a probability for everybody: it is a reason only where there is something to explain."""
-        return [
-            part
-            if name in self._forests
-            else part._replace(strength=np.where(level > PASS, part.strength, 0.0))
-            for name, part in zip(self.config.models, scores, strict=True)
         ]
 
     def _ask_supervised(self, inquiry: Inquiry, columns: Columns) -> dict[str, ModelScores]:
@@ -279,7 +248,7 @@ class Judge:
             evidence_bytes=np.empty(0, np.uint8),
             feature_names=self.config.feature_names,
             model_names=tuple(self.config.models),
-            reason_names=self._evidence.reason_names,
+            reason_names=self._scorer.reason_names,
             config_hash=self.config_hash,
             outcomes=Outcomes(0, 0, 0, len(batch.rejections)),
         )
@@ -331,10 +300,6 @@ def _stack(columns: list[NDArray[np.uint64]], rows: NDArray[np.int64]) -> NDArra
     if not columns:
         return np.empty((0, len(rows)), np.uint64)
     return np.stack([column[rows] for column in columns])
-
-
-def _stack_rows(columns: list[NDArray[np.float64]], rows: int) -> NDArray[np.float64]:
-    return np.stack(columns) if columns else np.empty((0, rows))
 
 
 def _part(state: Mapping[str, Any], part: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from schemas.config import Config
 from schemas.errors import ConfigProblem, StateError
 from schemas.events import EventBatch
 from schemas.keys import KeyRing
-from schemas.list_rows import REASON, SOURCE, ListRows, read_list
+from schemas.list_rows import REASON, SOURCE, VALUE, ListRows, read_list
 
 
 class ListHits(NamedTuple):
@@ -57,6 +57,13 @@ def check_list(raw: bytes, *, entity: str, file: str) -> list[ConfigProblem]:
     """All that is wrong with a list's file, row by row; some 0.3 us a row."""
     check, expected = value_check(entity)
     return read_list(raw, file=file, check_values=check, expected_value=expected)[1]
+
+
+def values_in(raw: bytes, *, entity: str) -> list[str]:
+    """All values of a list's file that is good, ended ones too; some 2 us a value."""
+    check, expected = value_check(entity)
+    rows, _ = read_list(raw, file=f"a list of {entity}", check_values=check, expected_value=expected)
+    return [rows.text(VALUE, row) for row in range(len(rows))]
 
 
 class ValueList:
@@ -132,17 +139,47 @@ class ListBook:
         self._base = np.cumsum([0, *counts])[:-1].astype(np.int32)
         self.notes = _joined([one.notes for one in self._lists])
 
-    def look(self, batch: EventBatch, rows: NDArray[np.int64], ring: KeyRing) -> ListHits:
-        """What each list says of the judged rows: up to 100 ns an event and list, nothing where there are no lists."""
+    def notes_of(self, name: str) -> dict[bytes, int]:
+        """The notes of a list by their texts, numbered as in :class:`ListHits`."""
+        place = self.names.index(name)
+        base, count = int(self._base[place]), len(self._lists[place].notes.first) - 1
+        text, first = self.notes.text.tobytes(), self.notes.first.tolist()
+        return {text[first[note] : first[note + 1]]: note for note in range(base, base + count)}
+
+    def look(
+        self,
+        batch: EventBatch,
+        rows: NDArray[np.int64],
+        ring: KeyRing,
+        *,
+        known_keys: Mapping[str, NDArray[np.uint64]] | None = None,
+        known_notes: Mapping[str, NDArray[np.int32]] | None = None,
+    ) -> ListHits:
+        """What each list says of the judged rows: up to 100 ns an event and list, nothing where there are no lists.
+
+        Parameters
+        ----------
+        batch, rows
+            The events, and int64[n]: which of them.
+        ring
+            Of the installation.
+        known_keys
+            Of rows that were judged before: uint64[n] keyed hashes of entities that the batch does not have.
+        known_notes
+            And int32[n] by the names of lists that are not looked into, as in :class:`ListHits`.
+        """
         notes = np.full((len(rows), len(self._lists)), NOTHING, np.int32)
-        known: dict[str, NDArray[np.uint64]] = {}
+        known, given = dict(known_keys or {}), known_notes or {}
 
         def keys(entity: str) -> NDArray[np.uint64]:
             if entity not in known:
                 known[entity] = entity_keys(batch, entity, ring)[rows]
             return known[entity]
 
-        for place, one in enumerate(self._lists):
+        for place, (name, one) in enumerate(zip(self.names, self._lists, strict=True)):
+            if name in given:
+                notes[:, place] = given[name]
+                continue
             found = one.find(batch, rows, keys)
             notes[:, place] = np.where(found == NOTHING, found, found + self._base[place])
         return ListHits(notes, (notes[:, self._is_white] != NOTHING).any(axis=1))
@@ -153,6 +190,12 @@ def _weight(kind: str, weight: float) -> float:
     return {"white": 0.0, "black": 1.0}.get(kind, weight)
 
 
+def note_text(match: object, why: object, source: object) -> bytes:
+    """A note, closing the object of its reason."""
+    said = (orjson.dumps(value) for value in (match, why, source))
+    return b'%b,"why":%b,"source":%b}' % tuple(said)
+
+
 def _notes(rows: ListRows, match: NDArray[np.int64]) -> tuple[Notes, NDArray[np.int32]]:
     """The different notes of a list, and int32[n]: the note of each row."""
     first, number = rows.distinct(REASON, SOURCE)
@@ -161,10 +204,7 @@ def _notes(rows: ListRows, match: NDArray[np.int64]) -> tuple[Notes, NDArray[np.
     for pair in pairs.tolist():
         row = int(first[pair // len(MATCHES)])
         said = [rows.text(column, row) or None for column in (REASON, SOURCE)]
-        why, source = (orjson.dumps(text) for text in said)
-        texts.append(
-            orjson.dumps(MATCHES[pair % len(MATCHES)]) + b',"why":' + why + b',"source":' + source + b"}"
-        )
+        texts.append(note_text(MATCHES[pair % len(MATCHES)], *said))
     joined = np.frombuffer(b"".join(texts), np.uint8).copy()
     return Notes(joined, np.cumsum([0, *map(len, texts)], dtype=np.int64)), pair_of.astype(np.int32)
 

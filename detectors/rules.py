@@ -6,7 +6,7 @@ nobody thought of. It fails quietly where its features are null, since nothing h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from detectors.evidence import Term, terms_of
 from detectors.rule_compiler import Compiler
 from detectors.rule_machine import Code, run
 from schemas.config import Config, Rule
-from schemas.rule_tree import Condition, Input, inputs_of
+from schemas.rule_tree import Condition, Input, grant, inputs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,17 @@ class RuleProgram:
         What :meth:`fired` must be given, one row each, in order of first use.
     """
 
-    def __init__(self, rules: tuple[CompiledRule, ...], inputs: tuple[Input, ...], code: Code) -> None:
-        self.rules, self.inputs, self._code = rules, inputs, code
-        self._class_of = _classes_of(rules)[1]
+    def __init__(
+        self, rules: tuple[CompiledRule, ...], inputs: tuple[Input, ...], conditions: Sequence[Condition]
+    ) -> None:
+        self.rules, self.inputs, self._conditions = rules, inputs, conditions
+        classes, self._class_of = _classes_of(rules)
+        self._code: Code = Compiler(inputs).compile(conditions, classes)
+
+    def granting(self, unknown: Collection[Input]) -> RuleProgram:
+        """These rules as if every comparison that reads one of these inputs held: what may fire, whatever they are."""
+        granted = [grant(condition, unknown) for condition in self._conditions]
+        return RuleProgram(self.rules, self.inputs, granted)
 
     @property
     def applies(self) -> tuple[frozenset[str] | None, ...]:
@@ -124,7 +132,7 @@ def compile_rules(config: Config) -> RuleProgram:
         _describe(name, rule, condition, inputs)
         for (name, rule), condition in zip(config.rules.items(), conditions, strict=True)
     )
-    return RuleProgram(rules, inputs, Compiler(inputs).compile(conditions, _classes_of(rules)[0]))
+    return RuleProgram(rules, inputs, conditions)
 
 
 def _classes_of(rules: Sequence[CompiledRule]) -> tuple[list[list[int]], dict[str, int]]:

@@ -56,6 +56,11 @@ def supervised_models(config: Config) -> dict[str, RiverModel]:
     return {name: model for name, model in config.models.items() if isinstance(model, RiverModel)}
 
 
+def linear_models(config: Config) -> set[str]:
+    """Names of those among them that say what each input adds."""
+    return {name for name, model in supervised_models(config).items() if SupervisedModel(model).is_linear}
+
+
 def input_names(config: Config) -> tuple[str, ...]:
     """Features and fields that supervised models read, each once."""
     return tuple(
@@ -93,8 +98,7 @@ class Supervised:
             for name, block in self._blocks.items()
         }
         self.forget_lessons()
-        self.linear = {name for name, model in self._models.items() if model.is_linear}
-        """Names of models that say what each input adds."""
+        self._linear = linear_models(config)
         self.memory = JudgedFeatures(self.inputs, horizon_ms=horizon_ms)
         self._waiting: dict[int, list[tuple[int, int, int]]] = {}
         self._waiting_count, self._look_through = 0, _FEW_WAITING
@@ -169,7 +173,7 @@ class Supervised:
         count = len(rows.ts_ms)
         values = np.where(np.isnan(rows.x), 0.0, rows.x)
         spoken = {name: np.zeros(count) for name in self._models}
-        added = {name: np.zeros((len(self._columns[name]), count)) for name in self.linear}
+        added = {name: np.zeros((len(self._columns[name]), count)) for name in self._linear}
         times, events, users = rows.ts_ms.tolist(), rows.event.tolist(), rows.user.tolist()
         picked = {name: values[:, columns].tolist() for name, columns in self._columns.items()}
         late, order = rows.late.tolist(), self._judged

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -92,6 +92,8 @@ class Some:
 Quantity = Input | Number | Arithmetic
 Condition = Comparison | Every | Some
 
+_TRUE: Final = Comparison("==", Number(0.0), Number(0.0))
+
 OPPOSITE: Final = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}
 MIRRORED: Final = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
 
@@ -115,6 +117,20 @@ def opposite(condition: Condition) -> Condition:
             return Some(tuple(opposite(part) for part in parts))
         case Some(parts):
             return Every(tuple(opposite(part) for part in parts))
+
+
+def grant(condition: Condition, unknown: Collection[Input]) -> Condition:
+    """What is left of a condition if every comparison that reads an unknown input holds.
+
+    There is no ``not``, so no value of the unknown inputs makes the condition hold where this does not.
+    """
+    match condition:
+        case Comparison():
+            return _TRUE if any(read in unknown for read in inputs_of(condition)) else condition
+        case Every(parts):
+            return Every(tuple(grant(part, unknown) for part in parts))
+        case Some(parts):
+            return Some(tuple(grant(part, unknown) for part in parts))
 
 
 def comparisons(condition: Condition) -> Iterator[Comparison]:

@@ -290,6 +290,12 @@ def _chain(log: CommitLog) -> tuple[Sequence[Entry], list[int]]:
     return entries, sorted(set(firsts) - {entry.first for entry in entries})
 
 
+def key_of_tables(store: Store) -> str | None:
+    """Fingerprint of the key that the tables were made with; None while there are none."""
+    found = store.read(f"{LOG_FOLDER}/{_KEY_FILE}")
+    return None if found is None else found.decode(errors="replace")
+
+
 def claim_key(store: Store, fingerprint: str, *, by_way_of: str) -> None:
     """Note which pseudonym key these tables are made with.
 

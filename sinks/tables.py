@@ -169,12 +169,42 @@ def level_column(levels: Sequence[NDArray[np.uint8]]) -> Array:
     return _LEVELS.take(pa.array(_joined(levels)))
 
 
-def reasons_column(verdicts: Sequence[Verdicts]) -> Array:
+class Explained(Protocol):
+    """Rows with their reasons, as :class:`schemas.verdicts.Verdicts` has them."""
+
+    @property
+    def reason_offsets(self) -> NDArray[np.int32]:
+        """As an Arrow list."""
+
+    @property
+    def reason_codes(self) -> NDArray[np.int32]:
+        """Indexes into the names."""
+
+    @property
+    def reason_names(self) -> tuple[str, ...]:
+        """What the codes mean."""
+
+    @property
+    def evidence_offsets(self) -> NDArray[np.int32]:
+        """As an Arrow string."""
+
+    @property
+    def evidence_bytes(self) -> NDArray[np.uint8]:
+        """JSON."""
+
+
+def reasons_column(verdicts: Sequence[Explained]) -> Array:
     """The reasons by name, a list for each row; the turns share one config."""
     ends = _list_ends([turn.reason_offsets for turn in verdicts])
     codes = _joined([turn.reason_codes for turn in verdicts])
     names = pa.array(verdicts[0].reason_names, pa.string()).take(pa.array(codes))
     return pa.ListArray.from_arrays(pa.array(ends), names)
+
+
+def evidence_column(verdicts: Sequence[Explained]) -> Array:
+    """The evidence as text, null where there is none."""
+    ends = _list_ends([turn.evidence_offsets for turn in verdicts])
+    return _string_array(ends, _joined([turn.evidence_bytes for turn in verdicts]), ends[1:] > ends[:-1])
 
 
 @kernel
@@ -228,7 +258,7 @@ def _all_rows(verdicts: Sequence[Verdicts], schema: Schema) -> Table:
     columns["score"] = pa.array(_joined([turn.score for turn in verdicts]))
     columns["level"] = level_column([turn.level for turn in verdicts])
     columns["reasons"] = reasons_column(verdicts)
-    columns["evidence"] = _evidence(verdicts)
+    columns["evidence"] = evidence_column(verdicts)
     columns["config_hash"] = _repeated([turn.config_hash for turn in verdicts], counts)
     columns |= _floats("f_", verdicts[0].feature_names, [turn.features for turn in verdicts])
     columns |= _floats("m_", verdicts[0].model_names, [turn.models for turn in verdicts])
@@ -267,11 +297,6 @@ def _list_ends(offsets: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
     ends = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=ends[1:])
     return ends
-
-
-def _evidence(verdicts: Sequence[Verdicts]) -> Array:
-    ends = _list_ends([turn.evidence_offsets for turn in verdicts])
-    return _string_array(ends, _joined([turn.evidence_bytes for turn in verdicts]), ends[1:] > ends[:-1])
 
 
 def _topics(verdicts: Sequence[Verdicts], counts: Sequence[int]) -> Array:

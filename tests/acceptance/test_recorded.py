@@ -21,9 +21,15 @@ import pyarrow.parquet as pq
 import pytest
 from river import anomaly, preprocessing
 
+from schemas.keys import KeyRing
+from sinks.local_store import LocalStore
+from streams.config_files import read_config_folder
+from streams.kept_configs import KeptConfigs
+from streams.rejudge import rejudge
 from tests.acceptance.recordings import KEY, LATENESS_MS, METRICS, Replays, differences, rows, sql, table
 from tests.command import run_woolwatch
 from tests.recounts import recount_retention
+from tests.services import REPOSITORY
 
 FILES = ("fraud_dev", "talkingdata", "rees46", "rete_ecom")
 FIRST_WINDOW = 250
@@ -296,3 +302,23 @@ def test_pseudonyms_are_hmacs_of_kind_and_value(replays: Replays) -> None:
             assert shown is None
         else:
             assert shown == hmac.new(KEY, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()[:32]
+
+
+# -- judged again ------------------------------------------------------------------------------------------
+
+
+def test_what_the_shipped_config_judged_comes_out_the_same(data_dir: Path, tmp_path: Path) -> None:
+    recording, config, out = data_dir / "fraud_dev.parquet", REPOSITORY / "config", tmp_path / "out"
+    run_woolwatch("replay", recording, "--config", config, "--out", out, key=KEY)
+    done = run_woolwatch("replay", "--from-verdicts", out, "--config", config, key=KEY)
+    assert "51,770 rows: 51,770 are the same\n" in done.stdout
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_recorded_verdicts_come_out_the_same(replays: Replays, name: str) -> None:
+    out, ring = replays.tables(name), KeyRing(KEY)
+    kept = KeptConfigs([read_config_folder(replays.config_folder)], replays.folder / "none", ring)
+    report = rejudge(LocalStore(out), kept, ring)
+    assert report.rows == rows(out, "verdicts") + rows(out, "late") == report.same > 0
+    assert report.exit_code == 0
+    assert [config.undecided_rules for config in report.configs] == [{}]

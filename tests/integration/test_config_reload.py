@@ -198,3 +198,22 @@ def test_names_outside_the_events_block_are_told_once_by_each_judge(reload: Relo
     told = [message for message in reload.said(reload.log) if "is not listed under events" in message]
     assert len(told) == len(set(told)) == PARTITIONS
     assert all('"看广告"' in message for message in told)
+
+
+def test_judging_again_switches_where_the_worker_did_and_finds_the_same(reload: Reload) -> None:
+    """The config folder has only the second config by now: the first one is found beside the state."""
+    installation = reload.installation
+    report_file = installation.folder / "again.json"
+    places = ("--state", installation.state, "--json", report_file)
+    said = installation.run("replay", "--from-verdicts", installation.out, *places).stdout
+    assert f"{EVENTS:,} rows: {EVENTS:,} are the same" in said
+    report = json.loads(report_file.read_bytes())
+    assert {config["config_hash"] for config in report["configs"]} == {one.hash for one in reload.configs}
+    found = [
+        tuple(place[name] for name in ("topic", "partition", "config_hash", "first", "last", "rows"))
+        for place in report["places"]
+    ]
+    assert found == reload.rows(
+        """topic, partition, config_hash, min("offset"), max("offset"), count(*)""",
+        """group by all order by topic, partition, min("offset")""",
+    )
