@@ -16,22 +16,25 @@ from metrics.block_rows import block_order
 from metrics.merged_events import merge_events
 from metrics.merged_rows import RecordBatch, UserRow, merge_users, user_batch
 from schemas.metric_tables import METRIC_SCHEMAS
-from schemas.partials import EVENTS, Block, BlockKey
+from schemas.partials import DAU, EVENTS, FUNNEL, Block, BlockKey
 
 Table: TypeAlias = Any
 """A pyarrow.Table; pyarrow has no types."""
 
 _Segment: TypeAlias = tuple[str, str, str, str, str | None, int]
-_SEGMENT_BITS = 28
-"""Windows that begin within 2^28 ms (3.1 days) are made into columns together."""
+_SEGMENT_BITS = {FUNNEL: 28, DAU: 28, EVENTS: 22}
+"""Windows that begin within 2^28 ms (3.1 days), spans of events within 2^22 ms (1.2 h), are columns of one segment.
+Short where a change makes many rows anew, long where there would be many segments of few rows."""
+_SEGMENTS_AT_ONCE = 64
+"""Made in one pass, which takes some ten times the memory of their rows."""
 
 
 class Rollup:
     """Numbers of all sources, merged, and as tables.
 
     Costs the blocks themselves, and 200 to 300 bytes a row for what was merged once. Making a table anew
-    costs what changed: some us a row in the segments (a funnel's window and campaign for three days) that
-    hold changes.
+    costs what changed: some us a row and source in the segments that hold changes (a funnel's window and campaign
+    for three days, an event and campaign for an hour).
     """
 
     def __init__(self) -> None:
@@ -96,8 +99,10 @@ class Rollup:
     def table(self, name: str) -> Table:
         """All rows of a metric (a key of METRIC_SCHEMAS), by key, then dimension and step or minute."""
         keys, batches = self._keys[name], self._batches[name]
-        batches.update(self._made_anew(name, sorted(keys.keys() - batches.keys(), key=_segment_order)))
         ordered = sorted(keys, key=_segment_order)
+        missing = [segment for segment in ordered if segment not in batches]
+        for first in range(0, len(missing), _SEGMENTS_AT_ONCE):
+            batches.update(self._made_anew(name, missing[first : first + _SEGMENTS_AT_ONCE]))
         return pa.Table.from_batches([batches[segment] for segment in ordered], schema=METRIC_SCHEMAS[name])
 
     def _merged_users(self, key: BlockKey) -> list[UserRow]:
@@ -129,7 +134,7 @@ def _start(key: BlockKey) -> int:
 
 
 def _segment(key: BlockKey) -> _Segment:
-    return key.metric, key.name, key.window, key.scope, key.campaign, _start(key) >> _SEGMENT_BITS
+    return key.metric, key.name, key.window, key.scope, key.campaign, _start(key) >> _SEGMENT_BITS[key.metric]
 
 
 def _segment_order(segment: _Segment) -> tuple[str, str, str, str, bool, str, int]:

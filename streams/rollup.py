@@ -49,7 +49,7 @@ FINISH_S = 15.0
 SETTLE_S = 1.5
 LEAVE_S = 4.0
 _LOOK_AGAIN_S = 0.02
-FLUSH_SHARE = 0.2
+FLUSH_SHARE = 1 / 3
 """Files are replaced whole; at most this share of the time goes into it, so large tables are replaced less often."""
 
 _TABLE = "blocks"

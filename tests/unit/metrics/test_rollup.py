@@ -208,8 +208,8 @@ def test_events_of_many_keys_and_sources_equal_a_plain_sum() -> None:
     draw = random.Random(4)
     expected: dict[tuple[Any, ...], list[int]] = {}
     gradually, at_once = Rollup(), Rollup()
-    for source, event, campaign, span in itertools.product(range(3), ("buy", "look"), (None, "c"), range(40)):
-        start_ms = BEGIN_MS + span * DAY_MS // 5
+    for source, event, campaign, span in itertools.product(range(3), ("buy", "look"), (None, "c"), range(80)):
+        start_ms = BEGIN_MS + span * HOUR_MS // 3
         channels = draw.sample([None, "x", "y", "z"], 2)
         places = sorted(itertools.product(range(0, 5, draw.randint(1, 4)), channels), key=str)
         rows = []
@@ -224,7 +224,7 @@ def test_events_of_many_keys_and_sources_equal_a_plain_sum() -> None:
         )
         at_once.put(one)
         gradually.put(one)
-        if draw.random() < 0.05:
+        if draw.random() < 0.02:
             gradually.table("events")
     table = at_once.table("events")
     assert gradually.table("events").combine_chunks().equals(table.combine_chunks())
