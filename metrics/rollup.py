@@ -16,13 +16,13 @@ from metrics.block_rows import block_order
 from metrics.merged_events import merge_events
 from metrics.merged_rows import RecordBatch, UserRow, merge_users, user_batch
 from schemas.metric_tables import METRIC_SCHEMAS
-from schemas.partials import DAU, EVENTS, FUNNEL, Block, BlockKey
+from schemas.partials import EVENTS, Block, BlockKey
 
 Table: TypeAlias = Any
 """A pyarrow.Table; pyarrow has no types."""
 
 _Segment: TypeAlias = tuple[str, str, str, str, str | None, int]
-_SEGMENT_BITS = {FUNNEL: 28, DAU: 28, EVENTS: 22}
+_SEGMENT_BITS, _EVENTS_SEGMENT_BITS = 28, 22
 """Windows that begin within 2^28 ms (3.1 days), spans of events within 2^22 ms (1.2 h), are columns of one segment.
 Short where a change makes many rows anew, long where there would be many segments of few rows."""
 _SEGMENTS_AT_ONCE = 64
@@ -134,7 +134,8 @@ def _start(key: BlockKey) -> int:
 
 
 def _segment(key: BlockKey) -> _Segment:
-    return key.metric, key.name, key.window, key.scope, key.campaign, _start(key) >> _SEGMENT_BITS[key.metric]
+    bits = _EVENTS_SEGMENT_BITS if key.metric == EVENTS else _SEGMENT_BITS
+    return key.metric, key.name, key.window, key.scope, key.campaign, _start(key) >> bits
 
 
 def _segment_order(segment: _Segment) -> tuple[str, str, str, str, bool, str, int]:
