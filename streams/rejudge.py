@@ -114,7 +114,7 @@ def rejudge(
     until_ms: int | None = None,
     progress: Callable[[int], None] = unseen,
 ) -> Report:
-    """Judge the rows of the tables again, each by its own config. About 2 us a row; memory is that of a chunk.
+    """Judge the rows of the tables again, each by its own config. About 3 us a row; memory is that of a chunk.
 
     Parameters
     ----------

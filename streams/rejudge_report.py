@@ -123,8 +123,10 @@ class Tally:
         partitions = pc.fill_null(table["partition"], -1).to_numpy()
         topics = pc.fill_null(table["topic"], "").combine_chunks().dictionary_encode()
         numbers = topics.indices.to_numpy()
-        for number, partition in np.unique(np.stack([numbers, partitions]), axis=1).T.tolist():
-            mine = (numbers == number) & (partitions == partition)
+        places = partitions.astype(np.int64) * len(topics.dictionary) + numbers
+        for place in np.unique(places).tolist():
+            partition, number = divmod(place, len(topics.dictionary))
+            mine = places == place
             self._add_place(
                 PlaceReport(
                     topics.dictionary[number].as_py(),
