@@ -18,6 +18,7 @@ from kafka.structs import OffsetAndMetadata
 from streams.brokers import Brokers
 from streams.topics import open_topics
 from tests.services import REPOSITORY, KafkaBroker, RedisServer
+from tests.waiting import wait_until
 
 KEY = "a key for tests, of 32 bytes ...."
 PATIENCE_S = 180.0
@@ -168,8 +169,7 @@ class Installation:
             assert not report["problems"], report
             if sum(source["consumed"] for source in report["sources"]) >= records:
                 return report
-            dead = [worker for worker in self._workers if worker.poll() not in (None, 0, -signal.SIGKILL)]
-            assert not dead, self.logs()
+            assert not self._failed(), self.logs()
         raise AssertionError(f"not judged in {PATIENCE_S} s: {report}\n{self.logs()}")
 
     def wait_until_more_is_judged(self) -> None:
@@ -208,6 +208,20 @@ class Installation:
     def logs(self, *, characters: int = 3000) -> str:
         """The ends of the workers' logs."""
         return "\n".join(path.read_text()[-characters:] for path in sorted(self.folder.glob("worker-*.log")))
+
+    def _failed(self) -> list[subprocess.Popen[bytes]]:
+        """Workers that ended, neither politely nor killed by the test."""
+        return [worker for worker in self._workers if worker.poll() not in (None, 0, -signal.SIGKILL)]
+
+    def wait_until_logged(self, *texts: str) -> None:
+        """Wait until each of these stands in a worker's log; no worker may have failed meanwhile."""
+
+        def logged() -> bool:
+            assert not self._failed(), self.logs()
+            logs = self.logs(characters=1_000_000)
+            return all(text in logs for text in texts)
+
+        wait_until(logged, f"not all of {texts} is logged", patience_s=PATIENCE_S)
 
     def close(self) -> None:
         """End whatever still runs."""

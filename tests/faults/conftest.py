@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.proof import FaultRun
+from tests.faults.proof import RECOVERY, FaultRun
 from tests.services import KafkaBroker, RedisServer
 
 MakeRun = Callable[..., FaultRun]
@@ -28,13 +28,16 @@ def own_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path, topic_prefix: str) -> Iterator[MakeRun]:
+def make_run(tmp_path: Path, topic_prefix: str, request: pytest.FixtureRequest) -> Iterator[MakeRun]:
     """Make a run on the services given; whatever still runs at the end is ended."""
     made: list[FaultRun] = []
 
     def make(kafka: KafkaBroker, redis: RedisServer, *, partitions: int = 2) -> FaultRun:
-        made.append(FaultRun(tmp_path, kafka, redis, topic_prefix, partitions=partitions))
-        return made[-1]
+        run = FaultRun(
+            tmp_path, kafka, redis, topic_prefix, notes=request.node.user_properties, partitions=partitions
+        )
+        made.append(run)
+        return run
 
     yield make
     for run in made:
@@ -42,15 +45,20 @@ def make_run(tmp_path: Path, topic_prefix: str) -> Iterator[MakeRun]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say of every fault what became of it, as a table."""
-    rows = sorted(
-        (report.nodeid.rpartition("/")[2], outcome, report.duration)
+    """Say of every fault what became of it, as the table that docs/RELIABILITY.md shows."""
+    reports = [
+        (report, outcome)
         for outcome in ("passed", "failed")
         for report in terminalreporter.getreports(outcome)
         if report.when == "call" and "tests/faults/" in report.nodeid
-    )
-    if not rows:
+    ]
+    if not reports:
         return
     terminalreporter.section("faults")
-    for name, outcome, seconds in rows:
-        terminalreporter.write_line(f"{outcome:<8}{seconds:>7.0f} s  {name}")
+    terminalreporter.write_line("| test | outcome | took, s | recovery, s |")
+    terminalreporter.write_line("|---|---|--:|--:|")
+    for report, outcome in sorted(reports, key=lambda found: found[0].nodeid):
+        name = report.nodeid.rpartition("/")[2].removeprefix("test_").replace(".py::test_", ": ")
+        recoveries = sorted(value for key, value in report.user_properties if key == RECOVERY)
+        shown = " to ".join(dict.fromkeys(f"{value:.0f}" for value in (*recoveries[:1], *recoveries[-1:])))
+        terminalreporter.write_line(f"| {name} | {outcome} | {report.duration:.0f} | {shown} |")

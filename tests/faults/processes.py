@@ -28,7 +28,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for_parts(worker: subprocess.Popen[bytes], *, patience_s: float = 60.0) -> list[int]:
+def wait_for_parts(worker: subprocess.Popen[bytes], *, patience_s: float = 180.0) -> list[int]:
     """Wait until a worker runs its engine and its rollup; returns their process ids."""
 
     def both() -> bool:

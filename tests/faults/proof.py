@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import orjson
 from confluent_kafka import Producer
 
 from schemas.events import PARTICIPATION_EVENTS
+from sinks.commit_log import read_accounts
+from sinks.local_store import LocalStore
 from streams.config_files import read_config
 from tests.installation import Installation
 from tests.made_events import STEPS, made_events, write_config, write_recording
@@ -33,6 +36,9 @@ _FUNNEL_WITHIN_MS = 24 * 3_600_000
 _PATIENCE_S = 300.0
 _CHUNK = 100
 
+RECOVERY = "recovery_s"
+"""Name under which a test's report holds how long each recovery took."""
+
 
 class FaultRun:
     """An installation, and everything that was sent to it.
@@ -47,12 +53,21 @@ class FaultRun:
         Begins every topic, group and key.
     partitions
         Of all topics.
+    notes
+        Taken up into the test's report: how long each recovery took.
     """
 
     def __init__(
-        self, folder: Path, kafka: KafkaBroker, redis: RedisServer, prefix: str, *, partitions: int = 2
+        self,
+        folder: Path,
+        kafka: KafkaBroker,
+        redis: RedisServer,
+        prefix: str,
+        *,
+        notes: list[tuple[str, object]],
+        partitions: int = 2,
     ) -> None:
-        self.folder = folder
+        self.folder, self._notes = folder, notes
         config = write_config(folder / "config")
         self.installation = Installation(folder, kafka, redis, prefix, config, partitions=partitions)
         self._recordings: list[Path] = []
@@ -128,6 +143,39 @@ class FaultRun:
         goal = self.fed + records
         wait_until(lambda: self.fed >= goal, "nothing is published any more", patience_s=_PATIENCE_S)
 
+    def recover(self) -> None:
+        """Call it when a fault ends: waits until all that the topics hold then is in the tables, and notes how long.
+
+        Without any fault that takes 2 to 4 s, the rhythm of commits.
+        """
+        began_s = time.monotonic()
+        goal = self.installation.published()
+        wait_until(lambda: self._consumed() >= goal, "the stream does not recover", patience_s=_PATIENCE_S)
+        self._notes.append((RECOVERY, time.monotonic() - began_s))
+
+    def recover_with_redis(self) -> None:
+        """As :meth:`recover`, until Redis shows the same numbers as the tables, too; nothing may be fed meanwhile."""
+        began_s = time.monotonic()
+        goal = self.installation.published()
+
+        def recovered() -> bool:
+            if self._consumed() < goal:
+                return False
+            try:
+                return bool(redis_equals_parquet(*self._redis_and_tables()))
+            except AssertionError:
+                return False
+
+        wait_until(recovered, "Redis does not recover", patience_s=_PATIENCE_S)
+        self._notes.append((RECOVERY, time.monotonic() - began_s))
+
+    def _redis_and_tables(self) -> tuple[str, str, Path]:
+        return self.installation.redis.url, self.installation.namespace, self.installation.out
+
+    def _consumed(self) -> int:
+        sources = read_accounts(LocalStore(self.installation.out)).sources
+        return sum(source.outcomes.consumed for source in sources)
+
     def wait_until_judged(self) -> dict[str, Any]:
         """Wait until the tables account for all that was sent; reconcile must agree all the while."""
         return self.installation.wait_until_judged(self._sent)
@@ -149,7 +197,7 @@ class FaultRun:
         assert recount_dau(installation.out, restate_ms=config.restate_ms) > 5
         assert recount_retention(installation.out, days=3, restate_ms=config.restate_ms) >= 3
         assert recount_funnel_suspects(installation.out, STEPS, _FUNNEL_WITHIN_MS) == 6
-        assert redis_equals_parquet(installation.redis.url, installation.namespace, installation.out) > 20
+        assert redis_equals_parquet(*self._redis_and_tables()) > 20
 
         replayed = self.folder / "replayed"
         installation.replay(*self._recordings, out=replayed)

@@ -13,10 +13,12 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 OFFSET_COMMIT = 8
 """Kafka's API key of the request by which a group's offsets are committed."""
+
+Result = TypeVar("Result")
 
 _CHUNK = 1 << 16
 _REQUEST_HEAD = struct.Struct(">ih")
@@ -59,9 +61,15 @@ class Proxy:
 
     @contextlib.contextmanager
     def cut(self) -> Iterator[None]:
-        """Close every connection and let no new one come through while the block runs."""
+        """Close every connection and let no new one come through while the block runs.
+
+        Raises
+        ------
+        AssertionError
+            There was no connection.
+        """
         self._cut = True
-        self._run(self._drop_all()).result(10)
+        assert self._run(self._drop_all()).result(10) > 0, "there was no connection to cut"
         try:
             yield
         finally:
@@ -87,7 +95,7 @@ class Proxy:
         finally:
             self._spoil = None
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> Future[None]:
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _listen(self) -> None:
@@ -98,9 +106,12 @@ class Proxy:
         self._server.close()
         await self._drop_all()
 
-    async def _drop_all(self) -> None:
-        for writer in list(self._writers):
+    async def _drop_all(self) -> int:
+        """Close all connections; returns how many ends were open."""
+        writers = list(self._writers)
+        for writer in writers:
             writer.close()
+        return len(writers)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

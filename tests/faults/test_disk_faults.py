@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,9 +57,10 @@ def test_a_full_disk_is_waited_for(
     run.wait_until_judged()
     with run.feeding(seed=52):
         ballast = _fill(small_disk)
-        time.sleep(20)  # long enough for tables, metrics and a checkpoint to be refused
-        assert worker.poll() is None, run.installation.logs()
+        refused = ("the tables: ", "the metric tables: ", "the state folder: ")
+        run.installation.wait_until_logged(*(f"{what}[Errno 28]" for what in refused))
         ballast.unlink()
+        run.recover()
     run.wait_until_judged()
     assert run.installation.stop(worker) == 0
     run.prove()
@@ -73,6 +73,7 @@ def test_a_slow_disk_only_slows(make_run: MakeRun, kafka: KafkaBroker, redis_ser
     with run.feeding(seed=53):
         run.installation.wait_until_more_is_judged()
         run.installation.wait_until_more_is_judged()
+    run.installation.wait_until_logged("test: a slow fsync")
     run.wait_until_judged()
     assert run.installation.stop(worker) == 0
     run.prove()
@@ -96,6 +97,7 @@ def test_left_over_files_and_torn_checkpoints_are_put_aside(
             os.truncate(newest, newest.stat().st_size * 2 // 3)
         _leave_files_over(run.installation.out, run.installation.state)
         last = run.installation.start_worker()
+        run.recover()
     run.wait_until_judged()
     assert run.installation.stop(last) == 0
     run.prove()

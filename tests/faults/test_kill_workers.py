@@ -72,6 +72,23 @@ def test_six_kills_change_nothing(make_run: MakeRun, kafka: KafkaBroker, redis_s
 
 
 @pytest.mark.thorough
+def test_a_killed_worker_whose_partitions_go_to_the_other(
+    make_run: MakeRun, kafka: KafkaBroker, redis_server: RedisServer
+) -> None:
+    run = make_run(kafka, redis_server, partitions=4)
+    victim, other = run.installation.start_worker(), run.installation.start_worker()
+    with run.feeding(seed=4):
+        run.installation.wait_until_more_is_judged()
+        parts = wait_for_parts(victim)
+        run.installation.kill(victim)
+        run.recover()
+        wait_until_gone(parts)
+    run.wait_until_judged()
+    assert run.installation.stop(other) == 0
+    run.prove()
+
+
+@pytest.mark.thorough
 def test_twenty_kills_change_nothing(
     make_run: MakeRun, kafka: KafkaBroker, redis_server: RedisServer
 ) -> None:
@@ -103,6 +120,7 @@ def test_a_kill_at_each_step_changes_nothing(
             run.installation.expect_death(worker)
         wait_until_gone(parts)
     last = run.installation.start_worker()
+    run.recover()
     run.wait_until_judged()
     assert run.installation.stop(last) == 0
     run.prove()

@@ -36,6 +36,7 @@ def test_a_broker_that_stops_and_comes_back(
     with own_kafka.down(kill=kill):
         pass
     run.send(made_events(3_000, seed=42))
+    run.recover()
     run.wait_until_judged()
     assert run.installation.stop(worker) == 0
     run.prove()
@@ -52,6 +53,7 @@ def test_a_connection_to_kafka_that_breaks(
             run.installation.wait_until_more_is_judged()
             with proxy.cut():
                 time.sleep(length_s)
+            run.recover()
     run.wait_until_judged()
     assert run.installation.stop(worker) == 0
     run.prove()
@@ -68,6 +70,7 @@ def test_commits_that_fail_for_a_while(
         run.installation.wait_until_more_is_judged()
         with proxy.refusing(OFFSET_COMMIT):
             wait_until(lambda: proxy.refused > 5, "nothing is committed")
+        run.recover()
     run.wait_until_judged()
     assert run.installation.stop(worker) == 0
     run.prove()
@@ -112,6 +115,7 @@ def test_a_connection_to_redis_that_breaks(
                 run.installation.wait_until_more_is_judged()
                 with proxy.cut():
                     time.sleep(length_s)
+                run.recover()
         run.wait_until_judged()
         assert run.installation.stop(worker) == 0
     run.prove()

@@ -47,6 +47,7 @@ def test_a_worker_frozen_past_its_session_disturbs_nobody_when_it_wakes(
     with run.feeding(seed=6):
         run.installation.wait_until_more_is_judged()
         with frozen(workers[0]):
+            run.recover()  # the other one has all partitions by then
             time.sleep(40)
     run.wait_until_judged()
     for worker in workers:
@@ -71,6 +72,7 @@ def test_the_clock_of_the_host_does_not_matter(
     assert run.installation.stop(right) == 0
     path = f"{_WRONG_CLOCK}:{REPOSITORY}"
     wrong = run.installation.start_worker(PYTHONPATH=path, WRONG_CLOCK_S=str(shift_s))
+    run.installation.wait_until_logged(f"test: the clock is wrong by {shift_s} s")
     run.send(made_events(2_000, seed=8))
     run.wait_until_judged()
     assert run.installation.stop(wrong) == 0
@@ -103,6 +105,7 @@ def test_leaving_while_others_come(make_run: MakeRun, kafka: KafkaBroker, redis_
         stopping = threading.Thread(target=run.installation.stop, args=(first,))
         run.installation.wait_until_more_is_judged()
         stopping.start()
+        run.recover()
         stopping.join(60)
         assert first.poll() == 0
     run.wait_until_judged()
