@@ -284,12 +284,12 @@ class PartitionMetrics:
         campaigns: NDArray[np.int32],
     ) -> None:
         names = self.names[CAMPAIGN_FIELD].names
-        news = seen.news
         retention.count(
-            user_keys[news],
-            campaigns[news],
-            local_days=seen.local[news],
-            utc_days=seen.utc[news],
+            user_keys,
+            campaigns,
+            local_days=seen.local,
+            utc_days=seen.utc,
+            news=seen.news,
             day_ends=lambda campaign, days: self.days.day_ends(
                 None if campaign < 0 else names[campaign], days
             ),

@@ -17,6 +17,7 @@ from metrics.retention_rows import (
     COHORTS,
     OVER,
     PRODUCT,
+    RECENT_DAYS,
     ROW,
     ROWS,
     Cohorts,
@@ -75,18 +76,28 @@ class RetentionCounter:
         *,
         local_days: NDArray[np.int64],
         utc_days: NDArray[np.int64],
+        news: NDArray[np.bool_],
         day_ends: DayEnds,
     ) -> None:
-        """Note who was seen: key of the user, campaign and dates, on its own clock and in UTC, of each event."""
-        if not len(users):
-            return
-        of_product = self._cohorts(np.full(len(users), PRODUCT, np.int32), utc_days, day_ends)
-        of_campaign = self._cohorts(campaigns, local_days, day_ends)
+        """Note who was seen, where there are ``news``; all are columns of one batch.
+
+        Parameters
+        ----------
+        users, campaigns, news
+            Key of the user, number of the campaign, and whether the event may say more than the user's one before.
+        local_days, utc_days
+            Dates on the campaign's clock and in UTC, days since 1970.
+        day_ends
+            When dates end.
+        """
         at = 0
         while at < len(users):
-            at = see_all(self.tables, users, campaigns, of_product, of_campaign, at)
+            at = see_all(self.tables, users, campaigns, local_days, utc_days, news, at)
             if at < len(users):
-                self._grow_rows(2 * len(self.tables.rows))
+                if self.tables.used[ROWS] + 2 > len(self.tables.rows):
+                    self._grow_rows(2 * len(self.tables.rows))
+                self._recall(PRODUCT, int(utc_days[at]), day_ends)
+                self._recall(int(campaigns[at]), int(local_days[at]), day_ends)
 
     def judged_bad(self, users: NDArray[np.uint64], ts_ms: NDArray[np.int64]) -> None:
         """Note verdicts of at least ``review``; their users were counted before."""
@@ -98,22 +109,8 @@ class RetentionCounter:
         """Set the lowest time of a verdict that is held against each user, in cells that are still open."""
         hold_all(self.tables, users, lowest_ms, watermark_ms, False)
 
-    def _cohorts(
-        self, campaigns: NDArray[np.int32], days: NDArray[np.int64], day_ends: DayEnds
-    ) -> NDArray[np.int32]:
-        """Cohort of each campaign and date, made if it is new."""
-        places = (campaigns.astype(np.int64) << 32) + days
-        if places.min() == places.max():  # most batches lie within one day
-            one = self._cohort(int(campaigns[0]), int(days[0]), day_ends)
-            return np.full(len(places), one, np.int32)
-        _, first, which = np.unique(places, return_index=True, return_inverse=True)
-        made = [
-            self._cohort(campaign, day, day_ends)
-            for campaign, day in zip(campaigns[first].tolist(), days[first].tolist(), strict=True)
-        ]
-        return np.array(made, np.int32)[which]
-
-    def _cohort(self, campaign: int, day: int, day_ends: DayEnds) -> int:
+    def _recall(self, campaign: int, day: int, day_ends: DayEnds) -> None:
+        """Put the cohort of a date where it is found at once; made if it is new."""
         if (campaign, day) not in self._cohort_of:
             if self.tables.used[COHORTS] == len(self.tables.cohorts):
                 self._grow_cohorts()
@@ -123,7 +120,7 @@ class RetentionCounter:
             self.tables.ends_ms[row] = day_ends(campaign, day + np.arange(1 + self.days))
             self.tables.levels[row] = self.level
             self._cohort_of[campaign, day] = row
-        return self._cohort_of[campaign, day]
+        self.tables.recent[campaign + 1, day % RECENT_DAYS] = self._cohort_of[campaign, day]
 
     def _grow_rows(self, capacity: int) -> None:
         self.tables = self.tables._replace(rows=grown(self.tables.rows, capacity), slots=new_index(capacity))

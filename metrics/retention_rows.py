@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from metrics.hash_index import first_slot, mixed, new_index
 from metrics.members import NEVER_MS
+from metrics.names import MAX_NAMES
 from metrics.sampling import is_kept
 from schemas.flat_kernels import flat_kernel
 from schemas.prefetch import prefetch
@@ -25,17 +26,29 @@ MOST_DAYS = 63
 """A row has 64 bits for its days."""
 PRODUCT = -1
 """In the place of a campaign's number: the product as a whole."""
-OVER = -1
+OVER = NONE = -1
 """In the place of a cohort: one that can no longer change. Its users stay known, they are in no later one."""
+RECENT_DAYS = 8
+"""So many dates in a row are found at once."""
 ROWS, COHORTS = range(2)
-_AHEAD = 12
+_FAR, _NEAR = 16, 8
+"""Events ahead of which index and row are fetched while others are counted."""
 
 ROW = np.dtype(
-    [("user", "u8"), ("days", "u8"), ("bad_ms", "i8"), ("campaign", "i4"), ("cohort", "i4"), ("next", "i4")],
+    [
+        ("user", "u8"),
+        ("days", "u8"),
+        ("bad_ms", "i8"),
+        ("campaign", "i4"),
+        ("cohort", "i4"),
+        ("next", "i4"),
+        ("product", "i4"),
+    ],
     align=True,
 )
 """``bad_ms``: lowest ts of a bad verdict that is held against him, in the product's row. ``next``: next row of the
-user, row plus one."""
+user, row plus one. ``product``: cohort of the product for whose date he was noted there when he was seen here last, or
+NONE; it spares looking for the product's row."""
 COHORT = np.dtype([("day", "i4"), ("campaign", "i4"), ("dirty", "i4")], align=True)
 """``day``: its date. ``dirty``: changed since it was published."""
 
@@ -45,7 +58,8 @@ class Cohorts(NamedTuple):
 
     ``ends_ms`` int64[cohorts, days], ``gross`` and ``suspect`` int32 and ``levels`` uint8 alike: end of the date of
     each cell, its counts, and the level at which they were made (:mod:`metrics.sampling`). ``used`` int64[2]: rows and
-    cohorts in use; ``restate_ms`` and ``level`` int64[1].
+    cohorts in use; ``restate_ms`` and ``level`` int64[1]. ``recent`` int32[1 + campaigns, RECENT_DAYS]: a cohort of
+    each campaign (the product first) by date, NONE where it is not known: a cache.
     """
 
     rows: NDArray[np.void]
@@ -58,6 +72,7 @@ class Cohorts(NamedTuple):
     used: NDArray[np.int64]
     restate_ms: NDArray[np.int64]
     level: NDArray[np.int64]
+    recent: NDArray[np.int32]
 
 
 def new_cohorts(*, rows: int, cohorts: int, days: int, restate_ms: int, level: int = 0) -> Cohorts:
@@ -74,6 +89,7 @@ def new_cohorts(*, rows: int, cohorts: int, days: int, restate_ms: int, level: i
         used=np.zeros(2, np.int64),
         restate_ms=np.array([restate_ms], np.int64),
         level=np.array([level], np.int64),
+        recent=np.full((1 + MAX_NAMES, RECENT_DAYS), NONE, np.int32),
     )
 
 
@@ -99,8 +115,8 @@ def row_slot(t: Cohorts, user: np.uint64, campaign: int) -> int:
 def reindex_rows(t: Cohorts) -> None:
     """Fill the empty index."""
     for row in range(t.used[ROWS]):
-        if row + _AHEAD < t.used[ROWS]:
-            ahead = t.rows[row + _AHEAD]
+        if row + _FAR < t.used[ROWS]:
+            ahead = t.rows[row + _FAR]
             prefetch(t.slots, first_slot(row_hash(ahead.user, ahead.campaign), len(t.slots)))
         t.slots[row_slot(t, t.rows[row].user, t.rows[row].campaign)] = row + 1
 
@@ -116,6 +132,7 @@ def new_row(t: Cohorts, slot: int, user: np.uint64, campaign: int, head: int) ->
     t.rows[row].days = 0
     t.rows[row].bad_ms = NEVER_MS
     t.rows[row].next = 0
+    t.rows[row].product = NONE
     if head >= 0:
         t.rows[row].next = t.rows[head].next
         t.rows[head].next = row + 1
@@ -172,33 +189,72 @@ def see(t: Cohorts, row: int, cohort: int, bad_ms: int) -> None:
 
 
 @flat_kernel
+def is_noted(t: Cohorts, row: int, cohort: int) -> bool:
+    """Whether a user's having been seen on the date of ``cohort`` changes nothing."""
+    held = t.rows[row].cohort
+    if held == OVER:
+        return True
+    day = t.cohorts[cohort].day - t.cohorts[held].day
+    noted: bool = day >= t.gross.shape[1] or (day >= 0 and has_day(t.rows[row].days, day))
+    return noted
+
+
+@flat_kernel
+def recent_cohort(t: Cohorts, campaign: int, day: int) -> int:
+    """Cohort of a date, or NONE if it is not among those found at once."""
+    cohort = t.recent[campaign + 1, day % RECENT_DAYS]
+    return NONE if cohort != NONE and t.cohorts[cohort].day != day else int(cohort)
+
+
+@flat_kernel
+def fetch_ahead(
+    t: Cohorts, users: NDArray[np.uint64], campaigns: NDArray[np.int32], news: NDArray[np.bool_], i: int
+) -> None:
+    """Ask for the memory that events to come need."""
+    if i + _FAR < len(users) and news[i + _FAR]:
+        prefetch(t.slots, first_slot(row_hash(users[i + _FAR], campaigns[i + _FAR]), len(t.slots)))
+    if i + _NEAR < len(users) and news[i + _NEAR]:
+        row = t.slots[first_slot(row_hash(users[i + _NEAR], campaigns[i + _NEAR]), len(t.slots))]
+        if row != 0:
+            prefetch(t.rows, row - 1)
+
+
+@flat_kernel
 def see_all(
     t: Cohorts,
     users: NDArray[np.uint64],
     campaigns: NDArray[np.int32],
-    of_product: NDArray[np.int32],
-    of_campaign: NDArray[np.int32],
+    local_days: NDArray[np.int64],
+    utc_days: NDArray[np.int64],
+    news: NDArray[np.bool_],
     at: int,
 ) -> int:
-    """Note who was seen from ``at`` on; return the first one for whom there is no room, or their number.
+    """Note who was seen from ``at`` on, where there are ``news``; return how many events were looked at.
 
-    ``of_product`` and ``of_campaign`` are the cohorts of the date of each event.
+    It ends before the first one for which there is no room, or whose cohorts are not in ``recent``.
     """
     for i in range(at, len(users)):
-        if t.used[ROWS] + 2 > len(t.rows):
-            return i
-        if i + _AHEAD < len(users):
-            ahead = i + _AHEAD
-            prefetch(t.slots, first_slot(row_hash(users[ahead], PRODUCT), len(t.slots)))
-            prefetch(t.slots, first_slot(row_hash(users[ahead], campaigns[ahead]), len(t.slots)))
-        if not is_kept(users[i], t.level[0]):
+        fetch_ahead(t, users, campaigns, news, i)
+        if not news[i] or not is_kept(users[i], t.level[0]):
             continue
-        slot = row_slot(t, users[i], PRODUCT)
-        head = t.slots[slot] - 1 if t.slots[slot] != 0 else new_row(t, slot, users[i], PRODUCT, -1)
-        see(t, head, of_product[i], t.rows[head].bad_ms)
+        of_product = recent_cohort(t, PRODUCT, utc_days[i])
+        of_campaign = recent_cohort(t, campaigns[i], local_days[i])
+        if min(of_product, of_campaign) == NONE or t.used[ROWS] + 2 > len(t.rows):
+            return i
         slot = row_slot(t, users[i], campaigns[i])
-        row = t.slots[slot] - 1 if t.slots[slot] != 0 else new_row(t, slot, users[i], campaigns[i], head)
-        see(t, row, of_campaign[i], t.rows[head].bad_ms)
+        row = t.slots[slot] - 1
+        if row >= 0 and t.rows[row].product == of_product and is_noted(t, row, of_campaign):
+            continue
+        product_slot = row_slot(t, users[i], PRODUCT)
+        head = t.slots[product_slot] - 1
+        if head < 0:
+            head = new_row(t, product_slot, users[i], PRODUCT, -1)
+            slot = row_slot(t, users[i], campaigns[i])  # the new row may have taken it
+        see(t, head, of_product, t.rows[head].bad_ms)
+        if row < 0:
+            row = new_row(t, slot, users[i], campaigns[i], head)
+        see(t, row, of_campaign, t.rows[head].bad_ms)
+        t.rows[row].product = of_product
     return len(users)
 
 
