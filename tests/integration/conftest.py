@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.installation import Install, Installation
+from tests.integration.transport_bench import Bench
 from tests.made_events import write_config
 from tests.services import KafkaBroker, RedisServer
 
@@ -32,3 +34,10 @@ def install(
     yield make
     for installation in made:
         installation.close()
+
+
+@pytest.fixture
+def bench(kafka: KafkaBroker, topic_prefix: str, tmp_path: Path) -> Iterator[Bench]:
+    """Topics, producers and workers of the transport, which end with the test."""
+    with closing(Bench(kafka.bootstrap, topic_prefix, tmp_path)) as bench:
+        yield bench

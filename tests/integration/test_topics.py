@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
@@ -19,12 +17,6 @@ from tests.services import KafkaBroker
 pytestmark = pytest.mark.integration
 
 NOBODY = "127.0.0.1:9"
-
-
-@pytest.fixture
-def bench(kafka: KafkaBroker, topic_prefix: str, tmp_path: Path) -> Iterator[Bench]:
-    with closing(Bench(kafka.bootstrap, topic_prefix, tmp_path)) as bench:
-        yield bench
 
 
 def setting(bench: Bench, topic: str, name: str) -> str:

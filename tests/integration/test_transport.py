@@ -22,13 +22,6 @@ from tests.services import KafkaBroker
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def bench(kafka: KafkaBroker, topic_prefix: str, tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(kafka.bootstrap, topic_prefix, tmp_path)
-    yield bench
-    bench.close()
-
-
 def partitions(topic: str, count: int) -> list[TP]:
     return [TP(topic, partition) for partition in range(count)]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
@@ -16,17 +14,10 @@ from streams.brokers import Brokers
 from streams.ranges import read_range
 from streams.transport import make_app
 from tests.integration.transport_bench import Bench, in_transaction
-from tests.services import KafkaBroker
 
 pytestmark = pytest.mark.integration
 
 NOBODY = "127.0.0.1:9"
-
-
-@pytest.fixture
-def bench(kafka: KafkaBroker, topic_prefix: str, tmp_path: Path) -> Iterator[Bench]:
-    with closing(Bench(kafka.bootstrap, topic_prefix, tmp_path)) as bench:
-        yield bench
 
 
 def offsets(bench: Bench, tp: TP, start: int, end: int) -> list[int]:
