@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from kafka import KafkaAdminClient
 from kafka.structs import OffsetAndMetadata
+from pyarrow.fs import S3FileSystem, copy_files
 
 from streams.brokers import Brokers
 from streams.topics import open_topics
@@ -59,6 +60,8 @@ class Installation:
         self.folder, self.kafka, self.redis, self._prefix = folder, kafka, redis, prefix
         self.config, self.namespace = config, prefix.rstrip("-")
         self.out, self.state = folder / "out", folder / "state"
+        self.store: str | None = None
+        """Where the tables are, if not in ``out``; then :meth:`download` brings them there."""
         self._partitions = str(partitions)
         self._workers: list[subprocess.Popen[bytes]] = []
         self._started = 0
@@ -78,7 +81,19 @@ class Installation:
 
     def places(self) -> Sequence[str | Path]:
         """Flags that say where Redis, tables and state are."""
-        return ("--redis", self.redis.url, "--out", self.out, "--state", self.state)
+        return ("--redis", self.redis.url, "--out", self._tables, "--state", self.state)
+
+    @property
+    def _tables(self) -> str | Path:
+        return self.store or self.out
+
+    def download(self) -> None:
+        """Copy what a reader sees in the store to ``out``, by another client than the product's."""
+        assert self.store is not None
+        source = f"{self.store.removeprefix('s3://')}"
+        endpoint = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://")
+        remote = S3FileSystem(endpoint_override=endpoint, scheme="http")
+        copy_files(source, str(self.out), source_filesystem=remote)
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -112,7 +127,7 @@ class Installation:
 
     def reconcile(self) -> dict[str, Any]:
         """The report of reconcile; its exit code must agree with it."""
-        done = self.run("reconcile", *self.endpoints(), "--out", self.out, "--json", check=False)
+        done = self.run("reconcile", *self.endpoints(), "--out", self._tables, "--json", check=False)
         assert done.returncode in (0, 1), done.stderr
         report: dict[str, Any] = json.loads(done.stdout)
         assert (done.returncode == 0) == (not report["problems"])
