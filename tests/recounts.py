@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ def _features_by_event(
     config: Config, sightings: Path
 ) -> dict[tuple[str, int, int], dict[str, float | None]]:
     seen: dict[tuple[str, int], dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
-    times: dict[tuple[str, int], list[tuple[str | None, int]]] = defaultdict(list)
+    # Times of an entity's events by their name, ascending: a run under faults may be long.
+    times: dict[tuple[str, int], dict[str | None, list[int]]] = defaultdict(lambda: defaultdict(list))
     found: dict[tuple[str, int, int], dict[str, float | None]] = defaultdict(dict)
     log = asked(
         f"""select topic, partition, "offset", epoch_ms(ts), event, look_only, kind, entity, members
@@ -89,7 +91,7 @@ def _features_by_event(
         if not look_only:
             for member, value in members.items():
                 seen[here][member][value] = max(ts, seen[here][member].get(value, ts))
-            times[here].append((event, ts))
+            insort(times[here][event], ts)
     return found
 
 
@@ -99,9 +101,10 @@ def _answer(feature: Any, seen: Any, times: Any, ts: int, members: dict[str, int
         own = members.get(feature.distinct) if feature.exclude_self else None
         return float(sum(at >= since and key != own for key, at in seen[feature.distinct].items()))
     if feature.kind == "count":
-        return float(sum(at >= since and feature.count in ("*", name) for name, at in times))
-    latest = [at for name, at in times if name == feature.since]
-    return (ts - max(latest)) / 1000 if latest else None
+        counted = times.values() if feature.count == "*" else [times[feature.count]]
+        return float(sum(len(ascending) - bisect_left(ascending, since) for ascending in counted))
+    seen_at = times[feature.since]
+    return (ts - seen_at[-1]) / 1000 if seen_at else None
 
 
 def recount_dau(out: Path, *, restate_ms: int) -> int:
