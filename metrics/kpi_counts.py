@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics.block_rows import row_order
-from metrics.definitions import DEFINITION, EVENT_FIELD
+from metrics.definitions import DEFINITION, ENDLESS_MS, EVENT_FIELD
 from metrics.distinct_users import DistinctUsers
 from metrics.event_tables import LARGEST
 from metrics.kpi_plan import KpiPlan
@@ -75,6 +75,7 @@ class KpiCounts:
         self.progress_ms: list[int | None] = [None] * len(TOPICS)
         self._users = DistinctUsers(_definitions(plans), restate_ms=0)
         self._windows: dict[tuple[int, int], _Window] = {}
+        self._first_end_ms = ENDLESS_MS
         self._told: KpiProgress | None = None
 
     def count(self, columns: KpiColumns, names: Names, watermark_ms: int) -> None:
@@ -90,11 +91,13 @@ class KpiCounts:
             if not plan.metric.counts_users:
                 self._count_events(number, plan, columns, names)
         self._users.forget(watermark_ms)
-        self._windows = {
-            place: window
-            for place, window in self._windows.items()
-            if window.dirty or place[1] + self.plans[place[0]].window_ms > watermark_ms
-        }
+        if watermark_ms >= self._first_end_ms:
+            self._windows = {
+                place: window
+                for place, window in self._windows.items()
+                if window.dirty or self._end_ms(*place) > watermark_ms
+            }
+            self._first_end_ms = self._earliest_end_ms()
 
     def changed_blocks(
         self, names: Mapping[str, Names], *, source: int, turn: int, idle: Collection[int]
@@ -202,7 +205,14 @@ class KpiCounts:
         """A window of a plan, which is about to change."""
         window = self._windows.setdefault((number, start_ms), _Window({}, dirty=True))
         window.dirty = True
+        self._first_end_ms = min(self._first_end_ms, self._end_ms(number, start_ms))
         return window
+
+    def _end_ms(self, number: int, start_ms: int) -> int:
+        return start_ms + self.plans[number].window_ms
+
+    def _earliest_end_ms(self) -> int:
+        return min((self._end_ms(*place) for place in self._windows), default=ENDLESS_MS)
 
     # -- snapshots ---------------------------------------------------------------------------------------------
 
@@ -236,6 +246,7 @@ class KpiCounts:
             for number, start_ms, window in meta.windows
             if numbers[number] >= 0
         }
+        self._first_end_ms = self._earliest_end_ms()
 
 
 def progress_key(plan: KpiPlan) -> BlockKey:

@@ -351,3 +351,19 @@ def test_keys_of_blocks_say_what_is_counted() -> None:
         BlockKey("funnel", "buy", "all", None, "campaign", "c"),
         BlockKey("funnel", "buy", "1d", BEGIN_MS, "campaign", "c"),
     }
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_kpi_windows_are_forgotten_when_they_are_over_and_published(restart: bool) -> None:
+    config = config_of(b"kpi_alerts: {quiet: {metric: events.look.count, window: 10m, below: 5}}")
+    events = [event("look", "u", BEGIN_MS + i * HOUR_MS) for i in range(200)]
+    metrics = started(config)
+    feed(metrics, events[:100], size=10, lateness_ms=HOUR_MS)
+    unpublished = len(metrics.snapshot()["kpi.meta"])
+    assert len(metrics.kpi_blocks(99)) == 101
+    if restart:
+        metrics = continued(metrics, config)
+    feed(metrics, events, size=10, lateness_ms=HOUR_MS, first=100)
+    metrics.kpi_blocks(199)
+    feed(metrics, [*events, event("look", "u", BEGIN_MS + 300 * HOUR_MS)], size=1, lateness_ms=0, first=200)
+    assert 10 * len(metrics.snapshot()["kpi.meta"]) < unpublished
