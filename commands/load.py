@@ -60,6 +60,12 @@ def load(
             "epoch milliseconds, or in CSV a time with its zone such as 2026-01-31T08:00:00+08:00",
             markup=False,
         )
+    if summary.incomplete:
+        errors.print(
+            f"{summary.incomplete:,} rows will be rejected, for they have no {', '.join(summary.lacking)}; where your "
+            "fields are called otherwise, the block `fields` of a config says so: --config",
+            markup=False,
+        )
     if summary.too_large:
         errors.print(f"{summary.too_large} rows are larger than any broker takes and were left out")
         sys.exit(1)

@@ -16,7 +16,7 @@ from kafka.partitioner.default import murmur2
 from schemas.config import Config
 from schemas.config_findings import show
 from schemas.errors import UnreachableError
-from schemas.events import EARLIEST_TS_MS, TOPICS
+from schemas.events import EARLIEST_TS_MS, REQUIRED_FIELDS, TOPICS
 from schemas.labels import LABELS
 from streams import recordings
 from streams.installation import MAX_MESSAGE_BYTES, ensure_event_topics, ensure_labels
@@ -37,7 +37,8 @@ class LoadSummary:
     """What was published: records by topic (labels too), rows that no broker would take, and times that are none.
 
     ``odd_times`` counts published rows whose ``ts`` is no epoch millisecond of this century or the last years of the
-    one before, ``odd_time`` is the first of them: the engine will reject them.
+    one before, ``odd_time`` is the first of them: the engine will reject them. So it will ``incomplete`` rows, each of
+    which lacks one of ``lacking``: fields by their names in the recording.
     """
 
     published: Mapping[str, int]
@@ -45,6 +46,8 @@ class LoadSummary:
     seconds: float
     odd_times: int
     odd_time: str
+    incomplete: int
+    lacking: tuple[str, ...]
 
 
 def load(
@@ -91,7 +94,7 @@ def load(
         max_request_size=MAX_MESSAGE_BYTES,
     )
     published, too_large, started = dict.fromkeys(TOPICS, 0), 0, time.monotonic()
-    pace, times = _Pace(rate, speed), _OddTimes(config)
+    pace, times, gaps = _Pace(rate, speed), _OddTimes(config), _Gaps(config)
     failures: list[BaseException] = []
     try:
         for chunk in recordings.raw_events(paths, config.fields):
@@ -105,6 +108,7 @@ def load(
                 producer.flush()  # a label must be there before its event is
             for value, event in chunk:
                 times.look(event)
+                gaps.look(event)
                 pace.wait(event, config)
                 topic, key = topic_of(event, config), _key(event, config)
                 try:
@@ -124,7 +128,10 @@ def load(
         producer.close(timeout=_CLOSE_S)
     if failures:
         raise UnreachableError(f"Kafka did not take {len(failures)} events; the first said {failures[0]!r}")
-    return LoadSummary(published, too_large, time.monotonic() - started, times.count, times.first)
+    seconds = time.monotonic() - started
+    return LoadSummary(
+        published, too_large, seconds, times.count, times.first, gaps.count, tuple(sorted(gaps.names))
+    )
 
 
 def _ensure_topics(settings: Settings, *, labels: bool) -> tuple[int, int]:
@@ -157,6 +164,21 @@ class _OddTimes:
             return
         self.first = self.first if self.count else show(ts)
         self.count += 1
+
+
+class _Gaps:
+    """Counts rows without what every event has: a file that names its fields otherwise is noticed at once."""
+
+    def __init__(self, config: Config) -> None:
+        self._needed = [config.fields.get(name, name) for name in REQUIRED_FIELDS]
+        self.count, self.names = 0, set[str]()
+
+    def look(self, event: dict[str, Any] | None) -> None:
+        if event is None:
+            return
+        missing = [name for name in self._needed if event.get(name) is None]
+        self.names.update(missing)
+        self.count += bool(missing)
 
 
 class _Pace:

@@ -77,4 +77,13 @@ def test_a_file_of_seconds_is_noticed_at_once(install: Install, tmp_path: Path) 
         "2 rows have a ts that will be rejected, the first is 1767225600; expected epoch milliseconds"
         in said.stderr
     )
+    assert "1 rows will be rejected, for they have no ts; where your fields" in said.stderr
     assert "published 3 to clicks" in said.stdout
+
+
+def test_a_file_of_other_names_is_noticed_at_once(install: Install, tmp_path: Path) -> None:
+    installation = install(1, fields="fields: {user_id: member, event: what}\n")
+    file = tmp_path / "events.csv"
+    file.write_text("event_id,what,ts,user_id\n1,click,1767225600000,a\n2,,1767225600000,b\n")
+    said = installation.run("load", file, *installation.endpoints())
+    assert "2 rows will be rejected, for they have no member, what;" in said.stderr
