@@ -13,7 +13,9 @@ from typing import Any
 import click
 
 from commands.check import check
+from commands.compact import compact
 from commands.demo import demo
+from commands.expire import expire
 from commands.interrupts import EXIT_CODE, end_at_once, raise_in_main_thread
 from commands.load import load
 from commands.progress import errors
@@ -26,7 +28,7 @@ from commands.worker import worker
 from schemas.errors import WoolwatchError
 from streams.kernel_cache import use_kernel_cache
 
-COMMANDS = (demo, simulate, worker, load, replay, check, reconcile, sightings, pseudonym)
+COMMANDS = (demo, simulate, worker, load, replay, check, reconcile, compact, expire, sightings, pseudonym)
 
 
 class _Group(click.Group):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -11,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.alerts import Alert
+from sinks.merge_plan import is_compacted
 from sinks.staged_commits import StagedCommits, StagedTable
 from sinks.store import Store
 from sinks.tables import Table, by_date
+from sinks.upkeep_journal import UpkeepJournal
 
 ALERTS, DELIVERIES = "alerts", "deliveries"
 
@@ -160,13 +163,24 @@ class AlertTables:
         return [StagedTable(f"{table}/date={date}/{name}", part) for date, part in by_date(rows)]
 
     def _committed_keys(self) -> list[str]:
-        """Keys in the newest files, oldest first, as many as are remembered."""
-        mine = re.compile(rf"{ALERTS}/date=[^/]*/p{self._partition}-[^/]*\.parquet")
-        files = sorted(
-            filter(mine.fullmatch, self._store.names(ALERTS)), key=lambda name: name.rpartition("/")[2]
-        )
+        """Keys in the newest files, oldest first, as many as are remembered.
+
+        What compaction has merged comes first, for it is of dates long past; it holds alerts of all partitions.
+        """
+        mine = re.compile(rf"p{self._partition}-\d+\.parquet")
+        journal = UpkeepJournal(self._store)
+        while True:
+            files = [(name.rpartition("/")[2], name) for name in journal.view(ALERTS).files]
+            wanted = sorted(
+                (not is_compacted(file), file, name)
+                for file, name in files
+                if is_compacted(file) or mine.fullmatch(file)
+            )
+            with contextlib.suppress(FileNotFoundError):  # compacted while we looked
+                return self._keys_in([name for _, _, name in wanted[-_MOST_FILES:]])
+
+    def _keys_in(self, files: list[str]) -> list[str]:
         keys: list[str] = []
-        files = files[-_MOST_FILES:]
         while files and len(keys) < MOST_REMEMBERED:
             with self._store.open(files.pop()) as file:
                 rows = pq.read_table(file, columns=["id", "state"]).to_pylist()

@@ -146,12 +146,44 @@ class LocalStore:
 
     def remove(self, names: Iterable[str]) -> None:
         """See :meth:`sinks.store.Store.remove`."""
+        folders: set[Path] = set()
         for name in names:
-            (self._root / name).unlink(missing_ok=True)
+            path = self._root / name
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+                folders.add(path.parent)
+            fault_point("store.removing")
+        for folder in folders:
+            sync(folder)  # or it may be back after a power cut
 
     def remove_folder(self, folder: str) -> None:
         """See :meth:`sinks.store.Store.remove_folder`."""
         shutil.rmtree(self._root / folder, ignore_errors=True)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Sizes in bytes of the files in a folder, by their names in it; links are left out, nor is one followed."""
+        path = self._root / folder
+        if path.is_symlink() or path.parent.is_symlink() or not path.is_dir():
+            return {}
+        with os.scandir(path) as entries:
+            return {
+                entry.name: entry.stat(follow_symlinks=False).st_size
+                for entry in sorted(entries, key=lambda entry: entry.name)
+                if entry.is_file(follow_symlinks=False)
+            }
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """Whether the caller is the only one with this name, as long as it lasts or the process lives."""
+        path = self._root / LOG_FOLDER / f"{name}.lock"
+        make_folder(path.parent)
+        with path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     def _version(self, name: str, version_of: Callable[[File], int | None]) -> int | None:
         try:

@@ -7,6 +7,7 @@ counters are only used for what leaves no row. It joins no consumer group and ma
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TypeAlias
@@ -18,17 +19,19 @@ import pyarrow.parquet as pq
 from kafka import IsolationLevel, KafkaConsumer, TopicPartition
 from numpy.typing import NDArray
 
-from schemas.errors import DataLossError
+from schemas.errors import DataLossError, StateError
 from schemas.events import TOPICS
 from sinks.commit_log import SourceAccount, read_accounts
 from sinks.store import Store, side_by_side
+from sinks.upkeep_journal import UpkeepJournal, View
 from streams.first_contact import reach_tables
 from streams.security import kafka_brokers
 from streams.settings import Settings
 from streams.topics import open_topics
 
 _POLL_MS = 1_000
-_ATTEMPTS = 3
+_ATTEMPTS = 20
+_PAUSE_S = 0.2
 
 Moving: TypeAlias = Sequence[tuple[str, str]]
 """Of files that may wait to be published: where they wait, where they will stand."""
@@ -47,12 +50,14 @@ class SourceReport(msgspec.Struct, frozen=True):
         Records that Kafka has there.
     verdicts, late
         Rows in the tables.
+    expired
+        Rows that were in them until ``woolwatch expire`` removed their dates.
     duplicates, rejected
         From the account of the commits.
     waiting
         Records behind ``next`` that are not judged yet.
     difference
-        consumed - (verdicts + late + duplicates + rejected); 0 where the identity holds.
+        consumed - (verdicts + late + expired + duplicates + rejected); 0 where the identity holds.
     """
 
     topic: str
@@ -62,6 +67,7 @@ class SourceReport(msgspec.Struct, frozen=True):
     consumed: int
     verdicts: int
     late: int
+    expired: int
     duplicates: int
     rejected: int
     waiting: int
@@ -111,7 +117,7 @@ def reconcile(settings: Settings) -> Report:
 
 
 def _nothing_yet(role: str, partition: int, begin: int, end: int) -> SourceReport:
-    return SourceReport(role, partition, begin, begin, 0, 0, 0, 0, 0, end - begin, 0)
+    return SourceReport(role, partition, begin, begin, 0, 0, 0, 0, 0, 0, end - begin, 0)
 
 
 def _compare(
@@ -120,14 +126,15 @@ def _compare(
     place = f"{account.topic}-{account.partition}"
     first, next_ = account.ranges[0][0], account.ranges[-1][1]
     problems: list[str] = []
-    counts = {}
+    counts, expired = {}, 0
     for table in ("verdicts", "late"):
-        offsets = _row_offsets(store, table, account, next_, moving)
+        offsets, gone = _row_offsets(store, table, account, next_, moving)
         counts[table] = len(offsets)
+        expired += gone
         twice = len(offsets) - len(np.unique(offsets))
         if twice:
             problems.append(f"{place}: {twice} offsets have more than one row in {table}/")
-    accounted = counts["verdicts"] + counts["late"] + account.duplicates + account.rejected
+    accounted = counts["verdicts"] + counts["late"] + expired + account.duplicates + account.rejected
     consumed = next_ - first
     if accounted != consumed:
         # Compaction and transaction markers leave holes: then only counting tells.
@@ -146,6 +153,7 @@ def _compare(
         consumed,
         counts["verdicts"],
         counts["late"],
+        expired,
         account.duplicates,
         account.rejected,
         max(0, end - next_),
@@ -156,17 +164,26 @@ def _compare(
 
 def _row_offsets(
     store: Store, table: str, account: SourceAccount, next_: int, moving: Moving
-) -> NDArray[np.int64]:
-    """Offsets of a source's rows in a table, up to what the accounts cover; files that come meanwhile do not count."""
+) -> tuple[NDArray[np.int64], int]:
+    """Offsets of a source's rows in a table, up to what the accounts cover, and how many rows retention has removed.
+
+    Files that come meanwhile do not count.
+    """
+    journal = UpkeepJournal(store)
     for attempt in range(_ATTEMPTS):
+        files, expired = _files_of(store, journal, table, moving)
         try:
-            found = side_by_side(partial(_offsets_in, store, account, next_), _files_of(store, table, moving))
-        except FileNotFoundError:  # published while we looked
+            found = side_by_side(partial(_offsets_in, store, account, next_), files)
+        except FileNotFoundError as error:  # published, compacted or expired while we looked
             if attempt + 1 == _ATTEMPTS:
-                raise
+                raise StateError(
+                    f"the files of {store}/{table} change all the while (compact, expire): try again later"
+                ) from error
+            time.sleep(_PAUSE_S)
         else:
-            return np.concatenate([np.empty(0, np.int64), *found])
-    return np.empty(0, np.int64)
+            offsets = np.concatenate([np.empty(0, np.int64), *found])
+            return offsets, expired.get((account.topic, account.partition), 0)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _offsets_in(store: Store, account: SourceAccount, next_: int, name: str) -> NDArray[np.int64]:
@@ -180,19 +197,19 @@ def _offsets_in(store: Store, account: SourceAccount, next_: int, name: str) -> 
     return np.asarray(rows.filter(wanted)["offset"].to_numpy(), np.int64)
 
 
-def _files_of(store: Store, table: str, moving: Moving) -> list[str]:
-    """The files of a table, those of the newest commit where they wait if they are not published yet."""
+def _files_of(store: Store, journal: UpkeepJournal, table: str, moving: Moving) -> View:
+    """A table with the files of the newest commit where they wait if they are not published yet."""
     staged = {
         name for folder in {staged.rpartition("/")[0] for staged, _ in moving} for name in store.names(folder)
     }
     # In this order: what is published meanwhile stands in both, not in none.
-    standing = {name for name in store.names(table) if name.endswith(".parquet")}
+    standing, expired = journal.view(table)
     waiting = [
         name
         for name, target in moving
         if name in staged and target.startswith(f"{table}/") and target not in standing
     ]
-    return [*sorted(standing), *waiting]
+    return View([*standing, *waiting], expired)
 
 
 def _count_records(settings: Settings, account: SourceAccount, first: int, next_: int, begin: int) -> int:
@@ -237,6 +254,7 @@ def as_text(report: Report) -> str:
         "consumed",
         "verdicts",
         "late",
+        "expired",
         "duplicates",
         "rejected",
         "waiting",
@@ -269,6 +287,7 @@ def _numbers(source: SourceReport) -> Sequence[int]:
         source.consumed,
         source.verdicts,
         source.late,
+        source.expired,
         source.duplicates,
         source.rejected,
         source.waiting,
