@@ -25,6 +25,7 @@ from schemas.tabular import decode_table
 from sinks.commit_log import key_of_tables
 from sinks.store import Store
 from sinks.tables import Array, Schema, Table, evidence_column, level_column, reasons_column, verdict_schema
+from sinks.upkeep_journal import UpkeepJournal
 from streams.kept_configs import KeptConfigs
 from streams.recordings import unseen
 from streams.rejudge_report import Difference, Report, Tally
@@ -169,7 +170,8 @@ def table_files(
     ConfigError, StateError
         As of :func:`rejudge`.
     """
-    files = {table: [name for name in store.names(table) if name.endswith(".parquet")] for table in TABLES}
+    journal = UpkeepJournal(store)
+    files = {table: journal.view(table).files for table in TABLES}
     if not any(files.values()):
         found = f"{store}, which has no verdicts"
         raise ConfigError(

@@ -65,7 +65,7 @@ def rows_of_tables(root: Path) -> dict[str, Counter[str]]:
     return {table: Counter(map(repr, rows_of(root, table, f"{columns}, date::text"))) for table in TABLES}
 
 
-def rows_of_view(root: Path) -> dict[str, Counter[tuple[object, ...]]]:
+def rows_of_view(root: Path) -> dict[str, Counter[tuple[str, int, int]]]:
     """Every row as reconcile counts them."""
     found = {}
     for table in TABLES:
