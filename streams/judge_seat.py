@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,15 +22,15 @@ from detectors.judge import Judge
 from detectors.plan import make_plan
 from schemas.config import Config
 from schemas.decode import decode_json
-from schemas.errors import Abandoned, StateError
+from schemas.errors import Abandoned
 from schemas.events import TOPICS, EventBatch
 from schemas.partials import Block
-from schemas.sightings import Claim, encode_claim, encode_sightings
+from schemas.sightings import encode_sightings
 from sinks.faults import fault_point
 from sinks.patience import patiently
 from streams.answer_desk import AnswerDesk
 from streams.batches import Batch
-from streams.checkpoints import Checkpoint, CheckpointStore
+from streams.checkpoints import Checkpoint
 from streams.config_change import starting_empty
 from streams.context import Context
 from streams.idle_topics import IdleTopics
@@ -40,10 +40,10 @@ from streams.learning import SeatLearning, Tails
 from streams.log_reader import LogReader
 from streams.meters import Sample
 from streams.outputs import Outputs
-from streams.partition_core import PartitionCore, new_core
 from streams.placement import Placement
+from streams.seat_state import SeatState
 from streams.turn_order import Piece, TurnOrder
-from streams.turns import Turn, new_claim, recorded_turns
+from streams.turns import Turn, claim_partition, new_claim, recorded_turns
 from streams.unlisted_names import UnlistedNames
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ class JudgeSeat:
     def __init__(self, partition: int, context: Context, reader: LogReader, tails: Tails) -> None:
         self.partition, self._context, self._reader = partition, context, reader
         self._learning = SeatLearning(partition, context, reader, tails)
-        self._store = CheckpointStore(context.settings.state_folder, f"judge-{partition:04d}")
-        self._claim = new_claim()
+        self._state = SeatState(partition, context, reader)
+        self._claim = new_claim(partition)
         self._checkpointed_s = time.monotonic()
         self._placement = Placement(partition, context.partitions)
         self._idle = IdleTopics(time.monotonic)
@@ -82,36 +82,24 @@ class JudgeSeat:
         DataLossError
             The log no longer holds turns that the state needs.
         """
-        checkpoint = await asyncio.to_thread(self._store.load) or await self._first_checkpoint()
-        meta = self._durable = self._checked(checkpoint.meta)
-        await self._take_up(checkpoint)
+        checkpoint = await self._state.newest() or await self._state.first(await self._learning.first_notes())
+        meta = self._durable = checkpoint.meta
+        self._core = await self._state.core_of(checkpoint)
+        self._learning.take_up(self._judge, meta)
         self._log_position, self._log_claim = int(meta["log_position"]), bytes.fromhex(meta["claim"])
-        self.desk = AnswerDesk(next_turn=checkpoint.position, position=int(meta["answers_position"]))
         self.answers_start = int(meta["answers_position"])
-        claimed_at = await self._make_claim()
+        self.desk = AnswerDesk(next_turn=checkpoint.position, position=self.answers_start)
+        await self._learning.claim(self._claim)
+        claimed_at = await claim_partition(self._context.send, self._claim, self._context.partitions)
         recorded = await recorded_turns(
             self._reader.read("sightings", self.partition, self._log_position, claimed_at),
             partition=self.partition,
             claim=self._log_claim,
             next_turn=checkpoint.position,
         )
-        positions = {number: int(meta["positions"][topic]) for number, topic in enumerate(TOPICS)}
         await self._learning.place(meta, recorded, begins=checkpoint.position == 0)
-        if checkpoint.position == 0:
-            # The first checkpoint may be a second one, of a state that was lost: the log knows where it all began.
-            positions |= {turn.topic: turn.start for turn in reversed(recorded) if not turn.takes_labels}
-            meta["positions"] = {topic: positions[number] for number, topic in enumerate(TOPICS)}
-        self.order = TurnOrder(self.partition, positions, recorded, most_records=self._most_records)
-        letters_kept = await self._reader.beginning("deadletters", self.partition)
-        letters_start = max(int(meta["letters_position"]), letters_kept)
-        letters_end = await self._reader.end("deadletters", self.partition)
-        letters = self._reader.read("deadletters", self.partition, letters_start, letters_end)
-        await self.outputs.open(
-            checkpoint.position,
-            epoch=claimed_at,
-            letters_position=letters_end,
-            sent_letters={record.key or b"" async for record in letters},
-        )
+        self.order = self._order(checkpoint, recorded)
+        await self._open_outputs(checkpoint, epoch=claimed_at)
         if not recorded:
             await self._switch_to(self._context.config)
         events = [turn.models for turn in recorded if not turn.takes_labels]
@@ -121,6 +109,27 @@ class JudgeSeat:
             self.partition,
             self._judge.turn,
             len(recorded),
+        )
+
+    def _order(self, checkpoint: Checkpoint, recorded: Sequence[Turn]) -> TurnOrder:
+        meta = checkpoint.meta
+        positions = {number: int(meta["positions"][topic]) for number, topic in enumerate(TOPICS)}
+        if checkpoint.position == 0:
+            # The first checkpoint may be a second one, of a state that was lost: the log knows where it all began.
+            positions |= {turn.topic: turn.start for turn in reversed(recorded) if not turn.takes_labels}
+            meta["positions"] = {topic: positions[number] for number, topic in enumerate(TOPICS)}
+        return TurnOrder(self.partition, positions, recorded, most_records=self._most_records)
+
+    async def _open_outputs(self, checkpoint: Checkpoint, *, epoch: int) -> None:
+        kept = await self._reader.beginning("deadletters", self.partition)
+        start = max(int(checkpoint.meta["letters_position"]), kept)
+        end = await self._reader.end("deadletters", self.partition)
+        letters = self._reader.read("deadletters", self.partition, start, end)
+        await self.outputs.open(
+            checkpoint.position,
+            epoch=epoch,
+            letters_position=end,
+            sent_letters={record.key or b"" async for record in letters},
         )
 
     @property
@@ -138,80 +147,29 @@ class JudgeSeat:
         positions: dict[str, int] = self._durable["positions"]
         return {**positions, "answers": int(self._durable["answers_position"])}
 
-    async def _first_checkpoint(self) -> Checkpoint:
-        """The state before the first turn; durable, so that the beginning is decided once."""
-        config = self._context.config
-        core = await self._new_core(config)
-        meta = self._meta(
-            config=config.hash,
-            positions=await self._reader.first_positions(self.partition),
-            **await self._learning.first_notes(),
-            log_position=await self._reader.beginning("sightings", self.partition),
-            answers_position=await self._reader.beginning("answers", self.partition),
-            letters_position=await self._reader.end("deadletters", self.partition),
-            claim="",
-        )
-        checkpoint = Checkpoint(0, meta, core.snapshot())
-        await patiently("the state folder", partial(asyncio.to_thread, self._store.save, checkpoint))
-        return checkpoint
+    # -- the config ----------------------------------------------------------------------------------------------
 
-    def _meta(self, **values: Any) -> dict[str, Any]:
-        installation = {"partitions": self._context.partitions, "key": self._context.ring.fingerprint}
-        return {**values, **installation}
-
-    def _checked(self, meta: dict[str, Any]) -> dict[str, Any]:
-        if meta["partitions"] != self._context.partitions:
-            raise StateError(
-                f"the state was made with {meta['partitions']} partitions, the topics have "
-                f"{self._context.partitions}: users would change partition and be counted twice"
-            )
-        if meta["key"] != self._context.ring.fingerprint:
-            raise StateError(
-                "the state was made with another key: set WOOLWATCH_KEY to the one it was made with"
-            )
-        return meta
-
-    async def _new_core(self, config: Config) -> PartitionCore:
-        lists = await asyncio.to_thread(self._context.lists.of, config)
-        ring, owners = self._context.ring, self._context.partitions
-        return new_core(config, ring, partition=self.partition, owners=owners, lists=lists)
-
-    async def _take_up(self, checkpoint: Checkpoint) -> None:
-        config = self._context.configs.config(bytes.fromhex(checkpoint.meta["config"]))
-        self._core = await self._new_core(config)
-        self._core.restore(checkpoint.state)
-        self._learning.take_up(self._judge, checkpoint.meta)
-
-    async def _make_claim(self) -> int:
-        """Claim on every other owner's partition first, on our own last. Returns where the last one stands."""
-        claim, send = Claim(self.partition, self._claim), self._context.send
-        others = [
-            await send("sightings", owner, encode_claim(claim, owner))
-            for owner in range(self._context.partitions)
-            if owner != self.partition
-        ]
-        for sent in others:
-            await sent
-        await self._learning.claim(claim)
-        return await (await send("sightings", self.partition, encode_claim(claim, self.partition)))
+    def _judges_by(self, config: Config) -> bool:
+        """Whether it is ours; the hash, which is slow, is asked only of another object."""
+        return config is self._judge.config or config.hash == self._judge.config_hash
 
     def _most_records(self) -> int:
         """So many that no record of the next turn is too large for its topic."""
         config = self._context.config
-        plan = self._judge.plan if config.hash == self._judge.config_hash else make_plan(config)
+        plan = self._judge.plan if self._judges_by(config) else make_plan(config)
         return min(MOST_RECORDS, plan.most_events(MAX_MESSAGE_BYTES))
 
     async def _switch_to(self, config: Config) -> None:
         """Go on under another config: what is defined alike keeps its state, what is new starts empty."""
-        if config.hash == self._judge.config_hash:
+        if self._judges_by(config):
             return
-        before, core = self._core, await self._new_core(config)
+        before, core = self._core, await self._state.new_core(config)
         await asyncio.to_thread(core.take_over, before)
         self._core = core
         log.info(
             "judge %d: config %s from turn %d on, that is from offsets %s; these start empty there: %s",
             self.partition,
-            config.hash,
+            self._judge.config_hash,
             self._judge.turn,
             ", ".join(f"{TOPICS[topic]} {offset}" for topic, offset in self.order.positions.items()),
             ", ".join(starting_empty(before.judge.config, config)) or "none",
@@ -279,8 +237,8 @@ class JudgeSeat:
         """Take in the labels that are durable now, each stretch as a turn of its own; events wait for all of them."""
         limit_ms = None if newest_ms is None else newest_ms + self._judge.config.lateness_ms
         async for intake in self._learning.new(limit_ms=limit_ms):
-            recorded = self._learning.record(intake, self._judge, self._claim)
-            self._log_position, self._log_claim = await recorded + 1, self._claim
+            recorded = self._learning.record(intake, self._judge, self._claim.claim)
+            self._log_position, self._log_claim = await recorded + 1, self._claim.claim
             fault_point("labels.recorded")
             await self._take_in(intake)
             if until():
@@ -326,13 +284,13 @@ class JudgeSeat:
 
         def record(owner: int) -> bytes:
             return encode_sightings(
-                sightings_of(inquiry, owner, plan, topic=piece.topic, claim=self._claim, models=models)
+                sightings_of(inquiry, owner, plan, topic=piece.topic, claim=self._claim.claim, models=models)
             )
 
         if piece.recorded is None:
             fault_point("turn.before")
             sent = await send("sightings", self.partition, record(self.partition))
-            self._log_position, self._log_claim = await sent + 1, self._claim
+            self._log_position, self._log_claim = await sent + 1, self._claim.claim
             fault_point("turn.recorded")
         else:
             self._stands_behind(piece.recorded)
@@ -378,7 +336,7 @@ class JudgeSeat:
                 log.warning("judge %d: no checkpoint: %s", self.partition, abandoned)
                 return
             fault_point("checkpoint.before")
-            await patiently("the state folder", partial(asyncio.to_thread, self._store.save, checkpoint))
+            await self._state.save(checkpoint)
             self.outputs.checkpointed = checkpoint.position
             self._durable = checkpoint.meta
             self._checkpointed_s = looked_s
@@ -393,7 +351,7 @@ class JudgeSeat:
 
     def _snapshot(self) -> Checkpoint:
         positions = {topic: self.order.positions[number] for number, topic in enumerate(TOPICS)}
-        meta = self._meta(
+        meta = self._state.stamped(
             config=self._judge.config_hash,
             positions=positions,
             log_position=self._log_position,

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from schemas.errors import StateError
 from schemas.events import TOPICS
-from schemas.sightings import Claim, Sightings, decode_sightings
+from schemas.sightings import Claim, Sightings, decode_sightings, encode_claim
 from streams.batches import Record
+from streams.context import Send
 
 CLAIM_BYTES = 16
 
@@ -45,9 +46,21 @@ class Turn:
         return self.topic >= len(TOPICS)
 
 
-def new_claim() -> bytes:
+def new_claim(partition: int) -> Claim:
     """A claim that nobody made before."""
-    return secrets.token_bytes(CLAIM_BYTES)
+    return Claim(partition, secrets.token_bytes(CLAIM_BYTES))
+
+
+async def claim_partition(send: Send, claim: Claim, partitions: int) -> int:
+    """Claim on every other owner's partition first, on the claim's own last. Returns where the last one stands."""
+    others = [
+        await send("sightings", owner, encode_claim(claim, owner))
+        for owner in range(partitions)
+        if owner != claim.source
+    ]
+    for sent in others:
+        await sent
+    return await (await send("sightings", claim.source, encode_claim(claim, claim.source)))
 
 
 async def recorded_turns(
