@@ -5,7 +5,8 @@ Contenders take turns, so that a noisy minute meets them all; shares are of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,22 +27,30 @@ def measure(
     config: Path, *, events: int, rounds: int, workers: Sequence[int], report: Callable[[str], None]
 ) -> list[Table]:
     """Load the events once, then let every contender take them, round by round."""
+    with loaded(config, events=events, report=report) as (setting, folder):
+        found = _take_turns(setting, folder, rounds, workers, report)
+    return [_table(found, events, rounds)]
+
+
+@contextmanager
+def loaded(
+    config: Path, *, events: int, report: Callable[[str], None]
+) -> Iterator[tuple[worker.Setting, Path]]:
+    """Kafka with so many events in it, Redis, a folder for runs, and a first run behind that warmed caches."""
     with TemporaryDirectory(prefix="woolwatch-bench-") as name:
         folder = Path(name)
         with KafkaBroker(folder) as kafka, RedisServer(folder) as store:
 
-            def loaded(made: Events, run: str) -> worker.Setting:
+            def load(made: Events, run: str) -> worker.Setting:
                 names = topics.names_of(("clicks", "participations"), run)
                 topics.create(kafka.bootstrap, names.values())
                 topics.load(kafka.bootstrap, made, read_config(config)[0], names)
                 return worker.Setting(kafka, store, made, names, config)
 
-            report("live: warming up")
-            worker.measure(loaded(make_events(_WARM_EVENTS), "warm"), _fresh(folder, "warm-up"), workers=1)
-            report(f"live: loading {events:,} events")
-            setting = loaded(make_events(events), "bench")
-            found = _take_turns(setting, folder, rounds, workers, report)
-    return [_table(found, events, rounds)]
+            report("warming up")
+            worker.measure(load(make_events(_WARM_EVENTS), "warm"), fresh(folder, "warm-up"), workers=1)
+            report(f"loading {events:,} events")
+            yield load(make_events(events), "bench"), folder
 
 
 def _take_turns(
@@ -53,14 +62,15 @@ def _take_turns(
         found.setdefault(FLOOR, []).append(outcome)
         report(f"live: round {number}, floor: {outcome.events_per_s:,.0f} events/s")
         for count in workers:
-            run = _fresh(folder, f"run-{number}-{count}")
+            run = fresh(folder, f"run-{number}-{count}")
             outcome = worker.measure(setting, run, workers=count)
             found.setdefault(f"woolwatch, {count} worker{'s' * (count > 1)}", []).append(outcome)
             report(f"live: round {number}, {count} worker(s): {outcome.events_per_s:,.0f} events/s")
     return found
 
 
-def _fresh(folder: Path, name: str) -> Path:
+def fresh(folder: Path, name: str) -> Path:
+    """A new folder for a run, which is named by it."""
     made = folder / name
     made.mkdir()
     return made

@@ -54,22 +54,22 @@ class Setting:
     config: Path
 
 
-def measure(setting: Setting, folder: Path, *, workers: int) -> Outcome:
-    """Run so many workers until all is done, check what they made, and clean up.
+def measure(setting: Setting, folder: Path, *, workers: int, flags: Sequence[str] = ()) -> Outcome:
+    """Run so many workers, with these flags, until all is done, check what they made, and clean up.
 
     Raises
     ------
     WorkerError
         Not all was done in ten minutes, a worker ended, or what is in the tables is wrong.
     """
-    return _Run(setting, folder, workers).measure()
+    return _Run(setting, folder, workers, flags).measure()
 
 
 class _Run:
     """One run; its name makes its topics, its Redis keys and its folders its own."""
 
-    def __init__(self, setting: Setting, folder: Path, workers: int) -> None:
-        self._setting, self._folder, self._workers = setting, folder, workers
+    def __init__(self, setting: Setting, folder: Path, workers: int, flags: Sequence[str]) -> None:
+        self._setting, self._folder, self._workers, self._more = setting, folder, workers, flags
         self._name = folder.name
         self._out, self._log = folder / "out", folder / "worker.log"
         self._names = topics.names_of(INTERNAL, self._name)
@@ -117,7 +117,7 @@ class _Run:
         ]
 
     def _start(self, stack: ExitStack) -> subprocess.Popen[bytes]:
-        more = [f"--redis={self._setting.redis.url}", f"--state={self._folder / 'state'}"]
+        more = [f"--redis={self._setting.redis.url}", f"--state={self._folder / 'state'}", *self._more]
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [command("woolwatch"), "worker", *self._flags(), *more],

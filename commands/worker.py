@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 @STATE
 @KEY_FILE
 @setting("--http")
+@setting("--checkpoint-every", type=click.IntRange(min=1))
 @setting("--from", "start")
 def worker(config_folder: Path | None, **options: Any) -> None:
     """Judge events from Kafka until SIGTERM or Ctrl-C. Start as many as you like, with the same flags.

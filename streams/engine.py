@@ -46,7 +46,6 @@ log = logging.getLogger(__name__)
 
 PUBLISH_INTERVAL_S = 1.0
 LABEL_INTERVAL_S = 1.0
-CHECKPOINT_INTERVAL_S = 15.0
 CHECKPOINT_SHARE = 0.1
 """At most this share of the time goes into checkpoints, so a large state is written less often."""
 CLOSE_TIMEOUT_S = 12.0
@@ -73,7 +72,7 @@ class Engine:
         self._judges: dict[int, JudgeSeat] = {}
         self._shards: dict[int, ShardSeat] = {}
         self._upkeep: list[asyncio.Task[None]] = []
-        self._watchdog, self._pause_s = Watchdog(), CHECKPOINT_INTERVAL_S
+        self._watchdog, self._pause_s = Watchdog(), float(settings.checkpoint_every)
         self._tails: Tails | None = None
         self._reader = LogReader(settings, lambda: consumer_of(self.app))
         configs = ConfigStore(settings.state_folder)
@@ -216,7 +215,8 @@ class Engine:
         took_s = before_s = 0.0
         while True:
             # The quicker of the last two: one that waited for a sink that was away says nothing about the state.
-            self._pause_s = max(CHECKPOINT_INTERVAL_S, min(took_s, before_s) * (1 / CHECKPOINT_SHARE - 1))
+            wanted_s = min(took_s, before_s) * (1 / CHECKPOINT_SHARE - 1)
+            self._pause_s = max(float(self._settings.checkpoint_every), wanted_s)
             await asyncio.sleep(self._pause_s)
             began_s = time.monotonic()
             await self._checkpoint_all()

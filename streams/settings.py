@@ -121,6 +121,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Without it, it serves nothing"
         ),
     ] = None
+    checkpoint_every: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="seconds between two checkpoints at least; what was judged since the last is judged again "
+            "after a crash. A large state is written less often by itself",
+        ),
+    ] = 15
     start: Annotated[
         str,
         Meta(
