@@ -128,7 +128,7 @@ def _compare(
     problems: list[str] = []
     counts, expired = {}, 0
     for table in ("verdicts", "late"):
-        offsets, gone = _row_offsets(store, table, account, next_, moving)
+        offsets, gone = row_offsets(store, table, account, next_, moving)
         counts[table] = len(offsets)
         expired += gone
         twice = len(offsets) - len(np.unique(offsets))
@@ -162,7 +162,7 @@ def _compare(
     return report, problems
 
 
-def _row_offsets(
+def row_offsets(
     store: Store, table: str, account: SourceAccount, next_: int, moving: Moving
 ) -> tuple[NDArray[np.int64], int]:
     """Offsets of a source's rows in a table, up to what the accounts cover, and how many rows retention has removed.
