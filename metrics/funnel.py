@@ -74,10 +74,10 @@ class FunnelCounter:
         most_chains = CHAINS_A_USER * most_users
         if self.slabs.used[SLABS] <= most_chains:
             return
-        self.slabs = tidied(self.slabs, self.steps, watermark_ms)
+        self.tidy(watermark_ms)
         while self.slabs.used[SLABS] > most_chains and self.level < MOST_LEVEL:
             self.slabs.limits[LEVEL] += 1
-            self.slabs = tidied(self.slabs, self.steps, watermark_ms)
+            self.tidy(watermark_ms)
 
     def kinds(self, events: NDArray[np.int32], names: list[str | None]) -> NDArray[np.int8]:
         """Kind of each event, by the number of its name; NO_STEP for those that take no step."""
@@ -133,15 +133,18 @@ class FunnelCounter:
             if state == REACHED_FULL and progress[1] == 0:
                 room = 2 * len(self._reached)
             elif state == SLABS_FULL:
-                self.slabs = tidied(self.slabs, self.steps, watermark_ms)
+                self.tidy(watermark_ms)
             self._add_reached(users, cells, rows, int(progress[1]), watermark_ms)
             progress[1] = 0
 
-    def snapshot(self, watermark_ms: int) -> dict[str, NDArray[np.void]]:
-        """Slabs and their events, pruned."""
+    def tidy(self, watermark_ms: int) -> None:
+        """Forget events that no chain to come can need; changes no count."""
         self.slabs = tidied(self.slabs, self.steps, watermark_ms)
+
+    def in_use(self) -> dict[str, NDArray[np.void]]:
+        """Slabs and their events, for a snapshot to copy. Not pruned, which would take longer; :meth:`restore` does."""
         slabs, used = self.slabs, self.slabs.used
-        return {"slabs": slabs.slabs[: used[SLABS]].copy(), "arena": slabs.arena[: used[ARENA]].copy()}
+        return {"slabs": slabs.slabs[: used[SLABS]], "arena": slabs.arena[: used[ARENA]]}
 
     def restore(
         self,

@@ -17,7 +17,7 @@ from metrics.funnel_chains import STEP_EVENT
 from metrics.funnel_slabs import SLAB
 from metrics.hash_index import new_index
 from metrics.members import BLOCKS, Members
-from metrics.members_snapshot import packed_members, rows_of, unpacked_members
+from metrics.members_snapshot import bytes_of, packed_members, rows_of, unpacked_members
 from metrics.retention import open_keys
 from schemas.errors import StateError
 from schemas.partials import BlockKey
@@ -93,9 +93,9 @@ def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
         "meta": msgspec.msgpack.encode(meta),
         **packed_members(metrics.users.members),
         "cells": metrics.cells.snapshot(),
-        "minutes": t.minutes[: t.used[MINUTES]].tobytes(),
-        "spans": t.spans[: t.used[SPANS]].tobytes(),
-        "buckets": t.buckets[: t.used[BUCKETS]].tobytes(),
+        "minutes": bytes_of(t.minutes[: t.used[MINUTES]]),
+        "spans": bytes_of(t.spans[: t.used[SPANS]]),
+        "buckets": bytes_of(t.buckets[: t.used[BUCKETS]]),
     }
     for field, (_, hashes, numbers) in names.items():
         state[f"hashes.{field}"], state[f"numbers.{field}"] = hashes, numbers
@@ -105,8 +105,8 @@ def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
     for part, column in metrics.overruled.snapshot().items():
         state[f"overruled.{part}"] = column if part == "first" else column.tobytes()
     for number, funnel in enumerate(metrics.funnels):
-        for part, rows in funnel.snapshot(metrics.watermark_ms).items():
-            state[f"funnel.{number}.{part}"] = rows.tobytes()
+        for part, rows in funnel.in_use().items():
+            state[f"funnel.{number}.{part}"] = bytes_of(rows)
     return state
 
 

@@ -52,7 +52,7 @@ def test_pruning_never_changes_a_count(funnel: str, events: list[dict[str, Any]]
     metrics = PartitionMetrics(config, RING, source=0)
     for at in range(len(events)):
         feed(metrics, events[: at + 1], size=1, lateness_ms=LATENESS_MS, first=at)
-        metrics.funnels[0].snapshot(metrics.watermark_ms)
+        metrics.funnels[0].tidy(metrics.watermark_ms)
     assert read_users(metrics.all_blocks()) == count_users(events, config)
 
 
@@ -63,6 +63,7 @@ def test_a_busy_user_keeps_few_events() -> None:
     names = "a" * 500 + "b" * 500 + "a" * 500
     events = [{"event": name, "user_id": "u", "ts": BEGIN_MS + i} for i, name in enumerate(names)]
     feed(metrics, events, size=100, lateness_ms=LATENESS_MS)
-    kept = metrics.funnels[0].snapshot(metrics.watermark_ms)["arena"]
+    metrics.funnels[0].tidy(metrics.watermark_ms)
+    kept = metrics.funnels[0].in_use()["arena"]
     slab = kept[: metrics.funnels[0].slabs.slabs["used"][0]]["ts_ms"] - BEGIN_MS
     assert slab.tolist() == [499, 500, *range(1_492, 1_500)]

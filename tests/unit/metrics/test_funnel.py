@@ -57,7 +57,7 @@ def test_best_chain(case: str) -> None:
     metrics = PartitionMetrics(config, RING, source=0)
     for at in range(len(events)):
         feed(metrics, events[: at + 1], size=1, lateness_ms=6, first=at)
-        metrics.funnels[0].snapshot(metrics.watermark_ms)
+        metrics.funnels[0].tidy(metrics.watermark_ms)
     found = read_users(metrics.all_blocks())
     assert found == count_users(events, config)
     assert sum(key.metric == "funnel" for key, *_ in found) == reached
