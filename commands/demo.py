@@ -14,7 +14,9 @@ from commands.progress import errors
 from console.interruption import Interrupted, Interruption
 from schemas.errors import UnreachableError
 
-_CONFIG = Path(__file__).parents[1] / "config"
+_INSTALLED = Path(__file__).with_name("shipped_config")
+_CONFIG = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[1] / "config"
+"""Of a wheel, or of a checkout."""
 _OUT = "woolwatch-demo"
 _PLAIN_WIDTH = 100
 
