@@ -1,7 +1,7 @@
 # Everything a developer or CI calls; the steps themselves are in scripts/.
 python := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo install setup lock test test-unit faults check format docs bench clean
+.PHONY: help demo install setup lock test test-unit faults check format docs bench soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ docs: setup ## write docs/CONFIG.md, TABLES.md and METRICS.md anew from the code
 
 bench: setup ## measure the speed beside a bare consumer
 	@$(python) -m benchmarks $(args)
+
+soak: setup ## run at half speed for 20 minutes, a worker killed in each (args="--minutes 60")
+	@$(python) -m benchmarks.soak $(args)
 
 clean: ## remove what was built or cached, .venv included
 	@scripts/clean.sh

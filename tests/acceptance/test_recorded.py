@@ -146,7 +146,7 @@ def test_repeats_change_nothing(replays: Replays, tmp_path: Path) -> None:
     assert "0 late, 500 duplicates, 0 rejected" in said
     original = replays.tables("rees46")
     assert differences(original, out, "verdicts", '* exclude ("offset")') == 0
-    assert [differences(original, out, name) for name in METRICS] == [0, 0, 0]
+    assert not any(differences(original, out, name) for name in METRICS)
 
 
 def test_repeats_beyond_the_lateness_are_late_and_change_nothing_either(
@@ -165,7 +165,7 @@ def test_repeats_beyond_the_lateness_are_late_and_change_nothing_either(
     assert (outcomes.verdicts, outcomes.late, outcomes.duplicates) == (len(ts), late, 500 - late)
     original = replays.tables("rees46")
     assert differences(original, out, "verdicts", '* exclude ("offset")') == 0
-    assert [differences(original, out, name) for name in METRICS] == [0, 0, 0]
+    assert not any(differences(original, out, name) for name in METRICS)
     assert rows(out, "late") == late
 
 
@@ -177,7 +177,7 @@ def test_repeats_beyond_the_lateness_are_late_and_change_nothing_either(
 @pytest.mark.parametrize("batch_size", [1, 997, 65_536])
 def test_batch_sizes_change_nothing(replays: Replays, name: str, batch_size: int) -> None:
     usual, cut = replays.tables(name), replays.tables(name, batch_size)
-    assert [differences(usual, cut, table_name) for table_name in ("verdicts", *METRICS)] == [0, 0, 0, 0]
+    assert not any(differences(usual, cut, name) for name in ("verdicts", *METRICS))
     assert rows(cut, "late") == rows(cut, "deadletters") == 0
 
 

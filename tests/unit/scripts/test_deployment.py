@@ -39,7 +39,7 @@ def test_compose_starts_the_worker_after_what_it_needs_and_publishes_nothing_but
 
 def test_the_image_is_built_from_every_package_and_runs_as_nobody() -> None:
     allowed = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line[0] == "!"}
-    packages = re.search(r"wheel\]\npackages = \[(.*)\]", (REPOSITORY / "pyproject.toml").read_text())
+    packages = re.search(r"wheel\]\nonly-include = \[(.*)\]", (REPOSITORY / "pyproject.toml").read_text())
     assert packages is not None
     assert set(re.findall(r'"(\w+)"', packages[1])) <= allowed
     users = re.findall(r"^USER (\S+)", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)

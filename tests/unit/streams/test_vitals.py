@@ -45,7 +45,18 @@ def test_every_metric_is_text_that_prometheus_reads() -> None:
 
 
 def test_names_say_what_is_counted_and_in_what_unit() -> None:
-    units = ("_total", "_records", "_seconds", "_bytes", "_rows", "_partitions", "_level", "keys", "_refused")
+    units = (
+        "_total",
+        "_records",
+        "_seconds",
+        "_bytes",
+        "_rows",
+        "_partitions",
+        "_level",
+        "keys",
+        "_refused",
+        "_waiting",
+    )
     assert all(name.endswith(units) for name in METRICS)
     assert all((metric.kind == "counter") == name.endswith("_total") for name, metric in METRICS.items())
 
