@@ -49,6 +49,8 @@ LABEL_INTERVAL_S = 1.0
 CHECKPOINT_SHARE = 0.1
 """At most this share of the time goes into checkpoints, so a large state is written less often."""
 CLOSE_TIMEOUT_S = 12.0
+LEAVE_S = 2.0
+"""For what could not be ended in CLOSE_TIMEOUT_S either: what it waits for is away."""
 CLOSE_TAILS_S = 2.0
 REVOKE_TIMEOUT_S = 4.0
 MAX_RECORDS = 100_000
@@ -73,6 +75,7 @@ class Engine:
         self._shards: dict[int, ShardSeat] = {}
         self._upkeep: list[asyncio.Task[None]] = []
         self._watchdog, self._pause_s = Watchdog(), float(settings.checkpoint_every)
+        self._leave_s = CLOSE_TIMEOUT_S
         self._tails: Tails | None = None
         self._reader = LogReader(settings, lambda: consumer_of(self.app))
         configs = ConfigStore(settings.state_folder)
@@ -250,6 +253,7 @@ class Engine:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await asyncio.gather(*(seat.close() for seat in self._judges.values()))
         except TimeoutError:
+            self._leave_s = LEAVE_S
             log.warning(
                 "the last turns did not end within %.0f s and are left to the next owner", CLOSE_TIMEOUT_S
             )
@@ -270,7 +274,7 @@ class Engine:
         await self._leave_within(REVOKE_TIMEOUT_S)
 
     async def _on_shutdown(self, *_: Any, **__: Any) -> None:
-        await self._leave_within(CLOSE_TIMEOUT_S)
+        await self._leave_within(self._leave_s)
         if self._tails is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TAILS_S):

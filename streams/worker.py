@@ -33,7 +33,7 @@ from streams.vitals import PULSE_CAP, Vitals
 log = logging.getLogger(__name__)
 
 PARTS = ("engine", "rollup")
-STOP_S = 28.0
+STOP_S = 26.0
 """From the signal to the end of both children, whatever is away."""
 ENGINE_STOP_S = 18.0
 """Of that for the engine; the rest is the rollup's."""

@@ -206,7 +206,7 @@ def test_formats_change_nothing(replays: Replays, tmp_path: Path, name: str, end
     events = pq.read_table(replays.recording(name))
     path = _written(events, tmp_path / f"{name}.{ending}")
     usual, other = replays.tables(name), replays.tables(path)
-    assert [differences(usual, other, table_name) for table_name in ("verdicts", *METRICS)] == [0, 0, 0, 0]
+    assert not any(differences(usual, other, name) for name in ("verdicts", *METRICS))
     assert rows(other, "deadletters") == 0
 
 

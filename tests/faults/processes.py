@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,10 +15,13 @@ from tests.waiting import wait_until
 
 def children_of(pid: int) -> list[int]:
     """Process ids of the direct children."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    return [int(word) for word in listed.stdout.split()]
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            _, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid:
+                found.append(int(stat.parent.name))
+    return found
 
 
 def alive(pid: int) -> bool:

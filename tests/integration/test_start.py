@@ -21,6 +21,7 @@ from redis import Redis
 from schemas.keys import KeyRing
 from schemas.pseudonyms import Pseudonyms
 from tests.command import WOOLWATCH, run_woolwatch
+from tests.faults.processes import children_of
 from tests.installation import KEY, Install, Installation
 from tests.made_events import made_events, write_config, write_recording
 from tests.recounts import rows_of, same_tables
@@ -169,10 +170,7 @@ def test_kafka_and_redis_may_come_later(tmp_path: Path, topic_prefix: str, kafka
 
 def processes_of(worker: subprocess.Popen[bytes]) -> list[int]:
     """A worker and its children."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(worker.pid)], capture_output=True, text=True, check=True
-    )
-    return [worker.pid, *(int(word) for word in listed.stdout.split())]
+    return [worker.pid, *children_of(worker.pid)]
 
 
 def ports_of(pid: int) -> list[int]:
