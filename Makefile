@@ -26,8 +26,8 @@ test: setup ## run every test, on a real Kafka and a real Redis (args="-k name" 
 test-unit: setup ## run the tests that need no service
 	@$(python) -m pytest -m "not integration and not faults" $(args)
 
-faults: setup ## run every fault test, half an hour, with a table at the end
-	@$(python) -m pytest tests/faults -m faults $(args)
+faults: setup ## run every fault test, two at a time, half an hour, with a table at the end
+	@$(python) -m pytest tests/faults -m faults --numprocesses 2 --dist loadfile --no-loadscope-reorder $(args)
 
 check: setup ## check form, types and layers
 	@scripts/check.sh
