@@ -25,8 +25,10 @@ def test_one_partition_equals_replay_to_the_bit_through_a_kill(install: Install,
     worker = installation.start_worker()
     installation.load(parts[0], label_delay="1d")
     installation.wait_until_judged(1000)
-    installation.load(parts[1], label_delay="1d")
     installation.kill(worker)
+    installation.load(parts[1], label_delay="1d")
+    # Dies when the log has the labels' turn and nothing else has.
+    installation.expect_death(installation.start_worker(WOOLWATCH_FAULT="labels.recorded:1"), within_s=180)
     worker = installation.start_worker()
     for part in parts[2:]:
         installation.load(part, label_delay="1d")
