@@ -57,6 +57,7 @@ class Feed:
                 "partitioner": "murmur2_random",
                 "enable.idempotence": True,
                 "linger.ms": 20,
+                "log_level": 2,
                 "queue.buffering.max.messages": 2 * _CYCLE,
                 "topic.metadata.propagation.max.ms": 120_000,
             }
