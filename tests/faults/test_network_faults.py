@@ -32,7 +32,7 @@ def test_a_broker_that_stops_and_comes_back(
     run = make_run(own_kafka, redis_server)
     worker = run.installation.start_worker()
     run.send(made_events(3_000, seed=41))
-    run.installation.wait_until_more_is_judged()
+    run.installation.wait_until_judged(1)
     with own_kafka.down(kill=kill):
         pass
     run.send(made_events(3_000, seed=42))

@@ -94,6 +94,7 @@ def test_redis_ends_equal_to_the_tables(
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(1_200)
 def test_redis_down_for_five_minutes_is_waited_for_with_flat_memory(
     make_run: MakeRun, kafka: KafkaBroker, own_redis: RedisServer
 ) -> None:
