@@ -11,6 +11,7 @@ import pytest
 from tests.faults.conftest import MakeRun
 from tests.faults.processes import wait_for_parts, wait_until_gone
 from tests.services import KafkaBroker, RedisServer
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -78,6 +79,11 @@ def test_a_killed_worker_whose_partitions_go_to_the_other(
     run = make_run(kafka, redis_server, partitions=4)
     victim, other = run.installation.start_worker(), run.installation.start_worker()
     with run.feeding(seed=4):
+        logs = [run.folder / f"worker-{number:03d}.log" for number in (1, 2)]
+        wait_until(
+            lambda: all("recorded turns to take again" in log.read_text() for log in logs),
+            "not both workers have judges",
+        )
         run.installation.wait_until_more_is_judged()
         parts = wait_for_parts(victim)
         run.installation.kill(victim)
