@@ -51,12 +51,19 @@ LEAVE_S = 4.0
 _LOOK_AGAIN_S = 0.02
 FLUSH_SHARE = 1 / 3
 """Files are replaced whole; at most this share of the time goes into it, so large tables are replaced less often."""
+LONGEST_PAUSE_S = 10.0
+"""Most of a long time was not work but an outage: what waits then must not wait twice as long again."""
 
 _TABLE = "blocks"
 _NO_BLOCKS = b"\x90"
 _blocks_decoder = msgspec.msgpack.Decoder(list[Block])
 _block_decoder = msgspec.msgpack.Decoder(Block)
 _encoder = msgspec.msgpack.Encoder()
+
+
+def pause_after(took_s: float) -> float:
+    """Seconds to the next time that numbers are shown, after one that took so long."""
+    return min(max(FLUSH_INTERVAL_S, took_s * (1 / FLUSH_SHARE - 1)), LONGEST_PAUSE_S)
 
 
 def _turn_of(packed: bytes) -> int:
@@ -214,9 +221,8 @@ class RollupApp:
             except Exception as error:  # noqa: BLE001 - whatever it was: numbers that stand still would look like truth
                 stop_process(f"the rollup failed, the process stops: {error}", exit_code=exit_code_of(error))
             took = time.monotonic() - began
-            pause_s = max(FLUSH_INTERVAL_S, took * (1 / FLUSH_SHARE - 1))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._finishing.wait(), pause_s)
+                await asyncio.wait_for(self._finishing.wait(), pause_after(took))
 
     async def finish(self) -> None:
         """Merge and show what the judges have published up to now; bounded, for others may go on publishing."""

@@ -9,7 +9,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 
 from schemas.config import Config
-from streams.rollup import RollupApp
+from streams.rollup import RollupApp, pause_after
 from streams.settings import Settings
 
 
@@ -54,3 +54,9 @@ def test_a_block_that_the_changelog_lacks_is_noticed_wherever_it_stands(tmp_path
 
     with pytest.raises(KafkaTimeoutError):
         asyncio.run(main())
+
+
+def test_after_an_outage_numbers_are_shown_soon() -> None:
+    assert pause_after(0.01) == 1.0
+    assert 1.0 < pause_after(2.0) < 10.0
+    assert pause_after(300.0) == 10.0
