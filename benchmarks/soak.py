@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,7 @@ class Feed:
         self._rows = make_events(_CYCLE).rows(0, _CYCLE)
         self._refused: list[object] = []
         self._stop = threading.Event()
+        self._sending: Future[None] | None = None
         self.sent = 0
         self.by_name: Counter[tuple[str, str]] = Counter()
 
@@ -98,15 +100,21 @@ class Feed:
 
     @contextmanager
     def running(self, rate: float) -> Iterator[None]:
-        """Send so many events a second while the block runs."""
-        thread = threading.Thread(target=self._keep_sending, args=(rate,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join(_PATIENCE_S)
-            self.flush()
+        """Send so many events a second while the block runs; a feed that ends before is an error."""
+        with ThreadPoolExecutor(1) as pool:
+            self._sending = pool.submit(self._keep_sending, rate)
+            try:
+                yield
+            finally:
+                self._stop.set()
+            self._sending.result(_PATIENCE_S)
+        self.flush()
+
+    def require_alive(self) -> None:
+        """Raise what sending ended by, if it has ended."""
+        if self._sending is not None and self._sending.done():
+            self._sending.result()
+            raise RuntimeError("the feed has ended by itself")
 
     def _keep_sending(self, rate: float) -> None:
         began_s, begins_at = time.monotonic(), self.sent
@@ -170,6 +178,7 @@ class Soak:
         self.minutes.recovery_s.append(time.monotonic() - killed_s)
         self._parts[victim] = wait_for_parts(self._workers[victim])
         time.sleep(max(0.0, ends_s - time.monotonic()))
+        self.feed.require_alive()
         self.minutes.memory_mib.append(sum(map(memory_mib, self._workers)))
         click.echo(
             f"minute {number + 1}: {self.feed.sent:,} sent, {self.feed.sent - self._consumed():,} on their way, "
