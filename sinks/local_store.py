@@ -82,6 +82,18 @@ class LocalStore:
         except FileNotFoundError:
             return []
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See :meth:`sinks.store.Store.sizes`; a folder that is a link has none."""
+        path = self._root / folder
+        if path.is_symlink() or path.parent.is_symlink() or not path.is_dir():
+            return {}
+        with os.scandir(path) as entries:
+            return {
+                entry.name: entry.stat(follow_symlinks=False).st_size
+                for entry in sorted(entries, key=lambda entry: entry.name)
+                if entry.is_file(follow_symlinks=False)
+            }
+
     def create(self, name: str, content: bytes, *, by_way_of: str) -> bool:
         """See :meth:`sinks.store.Store.create`."""
         path, staged = self._root / name, self._root / by_way_of
@@ -159,18 +171,6 @@ class LocalStore:
     def remove_folder(self, folder: str) -> None:
         """See :meth:`sinks.store.Store.remove_folder`."""
         shutil.rmtree(self._root / folder, ignore_errors=True)
-
-    def sizes(self, folder: str) -> dict[str, int]:
-        """Sizes in bytes of the files in a folder, by their names in it; links are left out, nor is one followed."""
-        path = self._root / folder
-        if path.is_symlink() or path.parent.is_symlink() or not path.is_dir():
-            return {}
-        with os.scandir(path) as entries:
-            return {
-                entry.name: entry.stat(follow_symlinks=False).st_size
-                for entry in sorted(entries, key=lambda entry: entry.name)
-                if entry.is_file(follow_symlinks=False)
-            }
 
     @contextmanager
     def alone(self, name: str) -> Iterator[bool]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from ipaddress import ip_address
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
@@ -155,6 +156,14 @@ class ObjectStore:
         """See :meth:`sinks.store.Store.folders`."""
         with _as_os_errors():
             return sorted(obstore.list_with_delimiter(self._store, folder)["common_prefixes"])
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See :meth:`sinks.store.Store.sizes`."""
+        with _as_os_errors():
+            found = obstore.list_with_delimiter(self._store, folder)["objects"]
+        return {
+            each["path"].rpartition("/")[2]: each["size"] for each in sorted(found, key=itemgetter("path"))
+        }
 
     def create(self, name: str, content: bytes, *, by_way_of: str) -> bool:
         """See :meth:`sinks.store.Store.create`."""

@@ -84,6 +84,13 @@ class Store(Protocol):
         """Names of the folders that stand in a folder, sorted, like ``verdicts/date=2026-01-31``."""
         ...
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Sizes in bytes of the files in a folder itself, by their names in it, sorted; links are left out.
+
+        Costs as :meth:`names`.
+        """
+        ...
+
     def create(self, name: str, content: bytes, *, by_way_of: str) -> bool:
         """Create a small file whole, if there is none of that name; of many who try, one gets True.
 

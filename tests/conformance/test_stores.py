@@ -110,6 +110,16 @@ def test_what_is_published_stands_in_its_table_and_no_more_in_staging(make: Call
     assert store.names("verdicts") == [moves[1][1]]
 
 
+def test_sizes_are_of_the_files_in_the_folder_itself(make: Callable[[], Store]) -> None:
+    store = make()
+    assert store.sizes("verdicts/date=2026-01-30") == {}
+    store.publish("_staging/p0-b", staged(store, "p0-b", b"four", b""))
+    store.publish("_staging/p0-a", staged(store, "p0-a", b"longer", b"one"))
+    assert store.sizes("verdicts/date=2026-01-30") == {"p0-a.parquet": 6, "p0-b.parquet": 4}
+    assert store.sizes("verdicts/date=2026-01-31") == {"p0-a.parquet": 3, "p0-b.parquet": 0}
+    assert store.sizes("verdicts/date=2026-01-3") == store.sizes("verdicts") == {}
+
+
 def test_publishing_goes_on_where_another_one_died(
     make: Callable[[], Store], caplog: pytest.LogCaptureFixture
 ) -> None:
