@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from schemas.config import Config
+from streams.allocation import child_environment
 from streams.config_watch import ConfigWatch
 from streams.first_contact import reach_redis, reach_tables
 from streams.installation import ensure_event_topics, ensure_internal_topics
@@ -162,6 +163,7 @@ async def _start(part: str, told: bytes) -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=PULSE_CAP,
+        env=child_environment(os.environ),
         # A group of its own: Ctrl-C reaches the parent alone, which stops the children in order.
         start_new_session=True,
     )
