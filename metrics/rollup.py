@@ -1,13 +1,14 @@
 """The merge over judge partitions: the newest block of each source under each key, added up.
 
 Pure and exact: blocks are absolute, so the result depends on which blocks came, not on how often or in which
-order. Every key is kept, for the tables show all of history.
+order. What is held is shown in *parts*: events per minute by day, which make the most rows, all else by table. A day
+that is kept elsewhere can be forgotten; given its blocks again, it is as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +22,26 @@ from schemas.partials import EVENTS, Block, BlockKey
 Table: TypeAlias = Any
 """A pyarrow.Table; pyarrow has no types."""
 
+DAY_MS = 86_400_000
+
 _Segment: TypeAlias = tuple[str, str, str, str, str | None, int]
-_SEGMENT_BITS, _EVENTS_SEGMENT_BITS = 28, 22
-"""Windows that begin within 2^28 ms (3.1 days), spans of events within 2^22 ms (1.2 h), are columns of one segment.
-Short where a change makes many rows anew, long where there would be many segments of few rows."""
+_SEGMENT_MS, _EVENTS_SEGMENT_MS = 3 * DAY_MS, DAY_MS // 24
+"""Windows that begin within three days, spans of events within an hour, are columns of one segment. Short where a
+change makes many rows anew, long where there would be many segments of few rows."""
 _SEGMENTS_AT_ONCE = 64
 """Made in one pass, which takes some ten times the memory of their rows."""
+
+
+class Part(NamedTuple):
+    """A part of a metric's table: the UTC day (since 1970) in which a span of events begins; None: all of the table."""
+
+    metric: str
+    day: int | None = None
+
+
+def part_of(key: BlockKey) -> Part:
+    """Where the rows of a key are."""
+    return Part(key.metric, _start(key) // DAY_MS if key.metric == EVENTS else None)
 
 
 class Rollup:
@@ -40,8 +55,8 @@ class Rollup:
     def __init__(self) -> None:
         self._blocks: dict[BlockKey, dict[int, Block]] = {}
         self._users: dict[BlockKey, list[UserRow]] = {}
-        self._keys: dict[str, dict[_Segment, set[BlockKey]]] = {metric: {} for metric in METRIC_SCHEMAS}
-        self._batches: dict[str, dict[_Segment, RecordBatch]] = {metric: {} for metric in METRIC_SCHEMAS}
+        self._parts: dict[Part, dict[_Segment, set[BlockKey]]] = {}
+        self._batches: dict[_Segment, RecordBatch] = {}
         self._changed: dict[BlockKey, list[UserRow]] = {}
         self._reported: dict[BlockKey, list[UserRow]] = {}
 
@@ -61,8 +76,8 @@ class Rollup:
         sources[block.source] = block
         if held is None or held.rows != block.rows:
             segment = _segment(key)
-            self._keys[key.metric].setdefault(segment, set()).add(key)
-            self._batches[key.metric].pop(segment, None)
+            self._parts.setdefault(part_of(key), {}).setdefault(segment, set()).add(key)
+            self._batches.pop(segment, None)
             if key not in self._changed:
                 self._changed[key] = self._users.get(key, [])
             self._users.pop(key, None)
@@ -96,23 +111,55 @@ class Rollup:
         kept = {row[:3] for row in self._merged_users(key)}
         return _user_table(key, [row for row in self._reported[key] if row[:3] not in kept])
 
+    def parts(self) -> list[Part]:
+        """The parts of which something is held."""
+        return list(self._parts)
+
     def table(self, name: str) -> Table:
         """All rows of a metric (a key of METRIC_SCHEMAS), by key, then dimension and step or minute."""
-        keys, batches = self._keys[name], self._batches[name]
+        return self._table(name, [part for part in self._parts if part.metric == name])
+
+    def table_of(self, part: Part) -> Table:
+        """The rows of a part, ordered like the whole table."""
+        return self._table(part.metric, [part])
+
+    def _table(self, name: str, parts: Iterable[Part]) -> Table:
+        keys = {segment: of_it for part in parts for segment, of_it in self._parts.get(part, {}).items()}
         ordered = sorted(keys, key=_segment_order)
-        missing = [segment for segment in ordered if segment not in batches]
+        missing = [segment for segment in ordered if segment not in self._batches]
         for first in range(0, len(missing), _SEGMENTS_AT_ONCE):
-            batches.update(self._made_anew(name, missing[first : first + _SEGMENTS_AT_ONCE]))
-        return pa.Table.from_batches([batches[segment] for segment in ordered], schema=METRIC_SCHEMAS[name])
+            some = missing[first : first + _SEGMENTS_AT_ONCE]
+            self._batches.update(self._made_anew(name, {segment: keys[segment] for segment in some}))
+        batches = [self._batches[segment] for segment in ordered]
+        return pa.Table.from_batches(batches, schema=METRIC_SCHEMAS[name])
+
+    def blocks_of(self, part: Part) -> list[Block]:
+        """All that is held of a part."""
+        keys = (key for of_it in self._parts.get(part, {}).values() for key in of_it)
+        return [block for key in keys for block in self._blocks[key].values()]
+
+    def changed_parts(self) -> set[Part]:
+        """Parts with changes that :meth:`changed_keys` has not told yet."""
+        return set(map(part_of, self._changed))
+
+    def forget(self, part: Part) -> None:
+        """Hold nothing of a part any more; for one whose blocks are kept and whose changes were all told."""
+        for segment, keys in self._parts.pop(part, {}).items():
+            self._batches.pop(segment, None)
+            for key in keys:
+                del self._blocks[key]
+                self._users.pop(key, None)
 
     def _merged_users(self, key: BlockKey) -> list[UserRow]:
         if key not in self._users:
             self._users[key] = merge_users(list(self._blocks[key].values()))
         return self._users[key]
 
-    def _made_anew(self, name: str, segments: list[_Segment]) -> Iterator[tuple[_Segment, RecordBatch]]:
+    def _made_anew(
+        self, name: str, segments: dict[_Segment, set[BlockKey]]
+    ) -> Iterator[tuple[_Segment, RecordBatch]]:
         """Columns of segments, all made in one pass, then cut apart."""
-        members = [sorted(self._keys[name][segment], key=_start) for segment in segments]
+        members = [sorted(keys, key=_start) for keys in segments.values()]
         keys = [key for group in members for key in group]
         if name == EVENTS:
             blocks = (self._blocks[key] for key in keys)
@@ -134,8 +181,8 @@ def _start(key: BlockKey) -> int:
 
 
 def _segment(key: BlockKey) -> _Segment:
-    bits = _EVENTS_SEGMENT_BITS if key.metric == EVENTS else _SEGMENT_BITS
-    return key.metric, key.name, key.window, key.scope, key.campaign, _start(key) >> bits
+    length_ms = _EVENTS_SEGMENT_MS if key.metric == EVENTS else _SEGMENT_MS
+    return key.metric, key.name, key.window, key.scope, key.campaign, _start(key) // length_ms
 
 
 def _segment_order(segment: _Segment) -> tuple[str, str, str, str, bool, str, int]:

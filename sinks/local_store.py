@@ -11,7 +11,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -133,20 +133,22 @@ class LocalStore:
         self, name: str, fill: Fill, *, version: int, version_of: Callable[[File], int | None]
     ) -> bool:
         """See :meth:`sinks.store.Store.replace`."""
-        path, staging = self._root / name, self._root / STAGING_FOLDER / _without_suffix(name)
+        path = self._root / name
+        folder = path.parent.relative_to(self._root)
+        staging = self._root / STAGING_FOLDER / folder
         make_folder(path.parent)
         make_folder(staging)
-        staged = staging / f"{version:020d}-{uuid.uuid4().hex}.staged"
+        staged = staging / f"{path.stem}.{version:020d}-{uuid.uuid4().hex}.staged"
         try:
             _write(staged, fill)
             fault_point("metrics.staged")
-            with self._locked(name):
+            with self._locked(folder):
                 if (self._version(name, version_of) or 0) > version:
                     return False
                 staged.rename(path)
                 fault_point("metrics.renamed")
                 sync(path.parent)
-                _sweep(staging, version)
+                _sweep(staging, path.stem, version)
             return True
         except FileNotFoundError:
             # Swept by someone who has replaced the file by one that is no older.
@@ -193,17 +195,13 @@ class LocalStore:
             return None
 
     @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
+    def _locked(self, folder: Path) -> Iterator[None]:
         """Keep other processes out; the lock goes with the process that holds it, however that ends."""
-        path = self._root / LOG_FOLDER / f"{_without_suffix(name)}.lock"
+        path = self._root / LOG_FOLDER / folder.with_name(f"{folder.name}.lock")
         make_folder(path.parent)
         with path.open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def _without_suffix(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
 
 
 def _write(path: Path, fill: Fill, *, fault: str = "") -> None:
@@ -222,10 +220,10 @@ def _rename_once(staged: Path, target: Path) -> None:
         log.error("a committed file is gone: neither staged nor at %s; its rows are lost", target)
 
 
-def _sweep(staging: Path, version: int) -> None:
-    """Remove what writers that died staged up to this version; a later one may still be on its way."""
-    for path in staging.glob("*.staged"):
-        if int(path.name[:20]) <= version:
+def _sweep(staging: Path, stem: str, version: int) -> None:
+    """Remove what writers of a file that died staged up to this version; a later one may still be on its way."""
+    for path in staging.glob(f"{stem}.*.staged"):
+        if int(path.name[len(stem) + 1 :][:20]) <= version:
             path.unlink(missing_ok=True)
 
 

@@ -1,20 +1,35 @@
-"""The metric tables as files: one for each rollup partition, replaced whole by its newest numbers."""
+"""The metric tables as files, each replaced whole by its newest numbers, and the blocks of days that are closed.
+
+A rollup partition has one file of each table, of events per minute one for each UTC day: it is as large as a day, and
+once the day is over nobody writes it again. What a closed day was counted from is put aside below ``_rollup/``, for an
+event that still comes for it.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import partial
 
+import msgspec
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.errors import StateError
+from schemas.partials import Block
 from sinks.store import File, Store
 from sinks.tables import Table
 
-METRICS_FOLDER = "metrics"
+METRICS_FOLDER, ARCHIVE_FOLDER = "metrics", "_rollup"
 _POSITION = b"woolwatch.position"
+_ARCHIVED = re.compile(rf"{ARCHIVE_FOLDER}/(\w+)/part-(\d+)-(\d{{4,}}-\d\d-\d\d)\.parquet", re.ASCII)
+_block_decoder = msgspec.msgpack.Decoder(Block)
+_encoder = msgspec.msgpack.Encoder()
 
 
 class MetricFiles:
-    """``metrics/<table>/part-<rollup partition>.parquet``.
+    """``metrics/<table>/part-<rollup partition>.parquet``, of a day ``part-<rollup partition>-<date>.parquet``.
 
     A reader sees the whole old file or the whole new one. The position stands in the file itself, so that both change
     at once. Blocks on the store, so an event loop calls it in a thread.
@@ -31,12 +46,14 @@ class MetricFiles:
     def position(self, table: str, rollup_partition: int) -> int | None:
         """Up to where the file counts; None when there is none."""
         try:
-            with self._store.open(_name(table, rollup_partition)) as file:
+            with self._store.open(_name(METRICS_FOLDER, table, rollup_partition)) as file:
                 return _position_in(file)
         except FileNotFoundError:
             return None
 
-    def replace(self, table: str, rollup_partition: int, position: int, rows: Table) -> bool:
+    def replace(
+        self, table: str, rollup_partition: int, position: int, rows: Table, *, day: int | None = None
+    ) -> bool:
         """Put new numbers in the place of the old ones.
 
         Parameters
@@ -48,7 +65,9 @@ class MetricFiles:
         position
             Offset of the partials log up to which they count.
         rows
-            All rows of the partition, an Arrow table.
+            All rows of the partition, or of its day; an Arrow table.
+        day
+            Days since 1970, where the table has a file for each.
 
         Returns
         -------
@@ -59,16 +78,54 @@ class MetricFiles:
         OSError
             The store does not take it. The file is as before; the same call may be made again.
         """
-        return self._store.replace(
-            _name(table, rollup_partition),
-            partial(_write, rows, position),
-            version=position,
-            version_of=_position_in,
-        )
+        return self._replace(_name(METRICS_FOLDER, table, rollup_partition, day), position, rows)
+
+    def remove_whole(self, table: str, rollup_partition: int) -> None:
+        """Remove the one file of a table that has one for each day now: an earlier version wrote it."""
+        self._store.remove([_name(METRICS_FOLDER, table, rollup_partition)])
+
+    # -- closed days ---------------------------------------------------------------------------------------------
+
+    def archived_days(self, table: str, rollup_partition: int) -> set[int]:
+        """Days of which :meth:`archived` has blocks."""
+        names = (_ARCHIVED.fullmatch(name) for name in self._store.names(f"{ARCHIVE_FOLDER}/{table}"))
+        dates = [name[3] for name in names if name and int(name[2]) == rollup_partition]
+        return {int(np.datetime64(of_day, "D").astype(int)) for of_day in dates}
+
+    def archive(
+        self, table: str, rollup_partition: int, position: int, blocks: Sequence[Block], *, day: int
+    ) -> bool:
+        """Keep all blocks of a day; returned and raised is as by :meth:`replace`."""
+        rows = pa.table({"block": pa.array(map(_encoder.encode, blocks), pa.binary())})
+        return self._replace(_name(ARCHIVE_FOLDER, table, rollup_partition, day), position, rows)
+
+    def archived(self, table: str, rollup_partition: int, day: int) -> list[Block]:
+        """All blocks that were kept of a day.
+
+        Raises
+        ------
+        StateError
+            They can not be read.
+        OSError
+            The store does not answer.
+        """
+        name = _name(ARCHIVE_FOLDER, table, rollup_partition, day)
+        try:
+            with self._store.open(name) as file:
+                rows = pq.read_table(file)
+            return [_block_decoder.decode(packed) for packed in rows["block"].to_pylist()]
+        except (pa.ArrowException, KeyError, msgspec.DecodeError) as error:
+            raise StateError(f"{self._store}/{name} can not be read: {error}") from error
+
+    def _replace(self, name: str, position: int, rows: Table) -> bool:
+        fill = partial(_write, rows, position)
+        return self._store.replace(name, fill, version=position, version_of=_position_in)
 
 
-def _name(table: str, rollup_partition: int) -> str:
-    return f"{METRICS_FOLDER}/{table}/part-{rollup_partition}.parquet"
+def _name(folder: str, table: str, rollup_partition: int, day: int | None = None) -> str:
+    # Not by datetime: an event's time may be in any year.
+    of_day = "" if day is None else f"-{np.datetime64(day, 'D')}"
+    return f"{folder}/{table}/part-{rollup_partition}{of_day}.parquet"
 
 
 def _position_in(file: File) -> int | None:

@@ -3,7 +3,8 @@
 Faust sends changelog records from a buffer in the background, and its flush gives up after a tenth of a second without
 progress. So an offset committed after a flush can be ahead of the changelog: whoever takes the partition over then
 never sees the difference. And an owner that slept past its session writes once more when it wakes, behind what the next
-owner wrote: taken up as it stands, the changelog would bring old numbers back.
+owner wrote: taken up as it stands, the changelog would bring old numbers back. Faust's memory keeps what partitions
+that went had; when such a one comes back, a key that another owner has dropped meanwhile would be there again.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from faust.tables.manager import TableManager
+from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.tables.table import Table
+
+from streams.batches import TP
 
 
 class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not exist at run time
-    """Keys and values are bytes.
+    """Keys and values are bytes, kept by partition; read and set by the methods here alone.
 
     Parameters
     ----------
@@ -30,29 +35,60 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
         super().__init__(*args, key_type=bytes, value_type=bytes, **kwargs)
         self._turn_of = turn_of
         self._unsent: list[asyncio.Future[Any]] = []
-        self._set_back: dict[bytes, int] = {}
+        self._kept: dict[int, dict[bytes, bytes]] = {}
+        self._set_back: dict[int, set[bytes]] = {}
+
+    # -- from the changelog --------------------------------------------------------------------------------------
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Take up records of the changelog, those aside that are older than what stands before them."""
         for event in batch:
             key, value = event.key, event.value
-            held = self.data.get(key)
+            kept = self._kept.setdefault(event.message.partition, {})
+            set_back = self._set_back.setdefault(event.message.partition, set())
+            held = kept.get(key)
             if value is None:
-                self.data.pop(key, None)
-                self._set_back.pop(key, None)
+                kept.pop(key, None)
+                set_back.discard(key)
             elif held is not None and self._turn_of(held) > self._turn_of(value):
-                self._set_back[key] = event.message.partition
+                set_back.add(key)
             else:
-                self.data[key] = value
-                self._set_back.pop(key, None)
+                kept[key] = value
+                set_back.discard(key)
 
     def mend(self, partition: int) -> int:
         """Write newest values again where older ones stand behind them; returns how many. Only for the owner."""
-        keys = [key for key, of in self._set_back.items() if of == partition]
+        keys = self._set_back.pop(partition, set())
         for key in keys:
-            del self._set_back[key]
-            self.put_in(partition, key, self.data[key])
+            self.put_in(partition, key, self._kept[partition][key])
         return len(keys)
+
+    def forget(self, partition: int) -> None:
+        """Keep nothing of a partition that went, or whose changelog is about to be read from its beginning."""
+        self._kept.pop(partition, None)
+        self._set_back.pop(partition, None)
+
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
+        """Forget the partitions that are not ours; Faust calls it when all others are read."""
+        for partition in self._kept.keys() - {partition for _, partition in active_tps}:
+            self.forget(partition)
+        await super().on_recovery_completed(active_tps, standby_tps)
+
+    # -- for the owner -------------------------------------------------------------------------------------------
+
+    def values_of(self, partition: int) -> list[bytes]:
+        """All values of a partition."""
+        return list(self._kept.get(partition, {}).values())
+
+    def put_in(self, partition: int, key: bytes, value: bytes) -> None:
+        """Set a key."""
+        self.send_changelog(partition, key, value)
+        self._kept.setdefault(partition, {})[key] = value
+
+    def drop_in(self, partition: int, key: bytes) -> None:
+        """Remove a key, if it is there."""
+        if self._kept.get(partition, {}).pop(key, None) is not None:
+            self.send_changelog(partition, key, None, value_serializer="raw")
 
     def send_changelog(self, *args: Any, **kwargs: Any) -> Any:
         """Send as Faust does, and remember the acknowledgement to come."""
@@ -65,12 +101,28 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
         unsent, self._unsent = self._unsent, []
         return unsent
 
-    def put_in(self, partition: int, key: bytes, value: bytes) -> None:
-        """Set outside of an agent, where Faust would not know the partition."""
-        self.send_changelog(partition, key, value)
-        self.data[key] = value
 
-    def drop_in(self, partition: int, key: bytes) -> None:
-        """Remove outside of an agent."""
-        self.send_changelog(partition, key, None, value_serializer="raw")
-        self.data.pop(key, None)
+class BlockRecovery(Recovery):
+    """Faust's reading of changelogs; what is read from the beginning begins empty, and a rebalance may come anywhen."""
+
+    def _add(self, table: Any, tp: TP, offsets: Any) -> None:
+        super()._add(table, tp, offsets)
+        if offsets[tp] is None:
+            table.forget(tp.partition)
+
+    async def _seek_offsets(self, consumer: Any, tps: set[TP], offsets: Any, title: str) -> None:
+        # Faust looks for a rebalance after every wait, and would seek to nowhere when it came right behind one.
+        if any(offsets[tp] is None for tp in tps):
+            raise RebalanceAgain
+        await super()._seek_offsets(consumer, tps, offsets, title)
+
+
+class BlockTables(TableManager):
+    """The tables of an app, all of them :class:`BlockTable`."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """What reads the changelogs."""
+        if self._recovery is None:
+            self._recovery = BlockRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery

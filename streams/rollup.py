@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -31,10 +31,10 @@ from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
 from streams.alert_delivery import AlertDelivery
 from streams.alert_outbox import AlertOutbox
-from streams.block_table import BlockTable
+from streams.block_table import BlockTable, BlockTables
+from streams.closed_days import ClosedDays
 from streams.fatal import exit_code_of, stop_process
 from streams.meters import Meters, Pulse, Sample
-from streams.outputs import rollup_partition
 from streams.pulse import Watchdog, measure
 from streams.security import kafka_brokers, redis_client
 from streams.settings import Settings
@@ -70,6 +70,14 @@ def _turn_of(packed: bytes) -> int:
     return _block_decoder.decode(packed).turn
 
 
+def _key_of(block: Block) -> bytes:
+    return _encoder.encode((block.key, block.source))
+
+
+def _blocks_of(batch: Batch) -> list[Block]:
+    return [block for record in batch.records for block in _blocks_decoder.decode(record.value or _NO_BLOCKS)]
+
+
 def changelog_name(group: str) -> str:
     """The table's changelog topic as Faust names it; it must exist, compacted, before the app starts."""
     return f"{group}-{_TABLE}-changelog"
@@ -95,8 +103,9 @@ class RollupApp:
         self._lock = asyncio.Lock()
         self._meters, self._watchdog = Meters(), Watchdog()
         redis = redis_client(settings)
+        self._files = MetricFiles(settings.out_store)
         self._shown = ShownMetrics(
-            MetricFiles(settings.out_store),
+            self._files,
             MetricRedis(redis, key_fingerprint=key_fingerprint, namespace=settings.namespace),
         )
         self._delivery = AlertDelivery(
@@ -122,7 +131,7 @@ class RollupApp:
             self._config = config
             for partition, owned in self._owned.items():
                 owned.incidents, owned.kpis = self._new_alerts()
-                for block in self._kept(partition, self._table.values()):
+                for block in map(_block_decoder.decode, self._table.values_of(partition)):
                     if block.key.metric == INCIDENTS or block.key.metric in KPI_METRICS:
                         owned.take_up(block)
                 owned.written = -1  # what is told of the change waits for no event
@@ -132,6 +141,7 @@ class RollupApp:
             self._settings.rollup_group,
             brokers=kafka_brokers(self._settings),
             group=self._settings.rollup_group,
+            tables=BlockTables,
         )
         batch_agent(app, self._topic, self.merge)
         batch_agent(app, self._settings.topic("alerts"), self.deliver)
@@ -148,42 +158,41 @@ class RollupApp:
                 owned = self._owned.get(batch.partition)
                 if owned is None or owned.position != batch.start:
                     owned = await self._take_over(batch)
+                blocks = _blocks_of(batch)
+                await owned.closed_days.take(blocks)
                 # While we waited the partition may have left: the changelog is another's then.
                 if not consumer_of(self.app).is_current(batch.generation):
                     continue
                 self._owned[batch.partition] = owned
-                self._put(owned, batch)
+                for block in blocks:
+                    if owned.put(block):
+                        self._keep(batch.partition, block)
                 owned.position = batch.next
             if self._flushing is None:
                 self._flushing = asyncio.create_task(self._flush_loop())
 
-    def _put(self, owned: Owned, batch: Batch) -> None:
-        for record in batch.records:
-            for block in _blocks_decoder.decode(record.value or _NO_BLOCKS):
-                if owned.put(block):
-                    self._table[_encoder.encode((block.key, block.source))] = _encoder.encode(block)
+    def _keep(self, partition: int, block: Block) -> None:
+        self._table.put_in(partition, _key_of(block), _encoder.encode(block))
 
     async def _take_over(self, batch: Batch) -> Owned:
         """Begin a partition with what its table has."""
         if mended := self._table.mend(batch.partition):
             log.warning("partition %d: %d blocks were set back by a former owner", batch.partition, mended)
-        owned = Owned(Rollup(), *self._new_alerts(), batch.start)
+        merged = Rollup()
+        closed_days = ClosedDays(self._files, batch.partition, merged)
+        owned = Owned(merged, *self._new_alerts(), closed_days, batch.start)
+        values = self._table.values_of(batch.partition)
 
-        def take_up(values: list[bytes]) -> None:
-            for block in self._kept(batch.partition, values):
-                owned.take_up(block)
+        def take_up() -> None:
+            for value in values:
+                owned.take_up(_block_decoder.decode(value))
 
-        await asyncio.to_thread(take_up, list(self._table.values()))
+        await asyncio.to_thread(take_up)
+        await closed_days.begin()
         return owned
 
     def _new_alerts(self) -> tuple[IncidentAlerts, KpiAlerts]:
         return IncidentAlerts(self._config), KpiAlerts(self._config, sources=self._partitions)
-
-    def _kept(self, partition: int, values: Iterable[bytes]) -> Iterator[Block]:
-        """The blocks of one partition among values of the table; the memory store has those of others, too."""
-        for block in map(_block_decoder.decode, values):
-            if rollup_partition(block, self._partitions) == partition:
-                yield block
 
     def pulse(self) -> Pulse:
         """How the rollup fares."""
@@ -290,7 +299,7 @@ class RollupApp:
             await asyncio.to_thread(owned.kpis.advance)
             self._keep_decisions(partition, owned.kpis)
             self._unsent += self._table.take_unsent()
-            change = await asyncio.to_thread(change_of, owned.merged, whole=owned.written < 0)
+            change = await asyncio.to_thread(change_of, owned.merged, first=owned.written < 0)
         await self._tell(owned.kpis)
         await self._shown.show(partition, owned, position, change)
         fault_point("rollup.shown")
@@ -298,6 +307,20 @@ class RollupApp:
         await self._changelog_durable()
         fault_point("rollup.durable")
         mark_up_to(consumer_of(self.app), TP(self._topic, partition), position)
+        await self._close_days(partition, owned)
+
+    async def _close_days(self, partition: int, owned: Owned) -> None:
+        """Let go of days that are over; all that was merged of them has been shown."""
+        for day in owned.closed_days.due():
+            blocks = await owned.closed_days.archive(day, owned.position)
+            fault_point("rollup.archived")
+            async with self._lock:
+                # While we waited the partition may have left.
+                if blocks and self._owned.get(partition) is owned:
+                    for block in blocks:
+                        self._table.drop_in(partition, _key_of(block))
+                    owned.closed_days.close(day)
+            fault_point("rollup.closed")
 
     def _keep_decisions(self, partition: int, kpis: KpiAlerts) -> None:
         """Keep what was decided about windows that have closed, and drop their blocks."""
@@ -322,7 +345,7 @@ class RollupApp:
         await self._outbox.tell(alert for alert, _ in due)
         for _, note in due:
             incidents.told(note)
-            self._table.put_in(partition, _encoder.encode((note.key, note.source)), _encoder.encode(note))
+            self._keep(partition, note)
         for place in incidents.forget():
             self._table.drop_in(partition, _encoder.encode(place))
 

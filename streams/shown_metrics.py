@@ -13,14 +13,14 @@ import pyarrow as pa
 
 from detectors.incident_alerts import IncidentAlerts
 from metrics.kpi import KpiAlerts
-from metrics.rollup import Rollup
+from metrics.rollup import Part, Rollup, part_of
 from schemas.incidents import INCIDENTS
-from schemas.metric_tables import METRIC_SCHEMAS
 from schemas.partials import DAU, FUNNEL, KPI_METRICS, RETENTION, Block
 from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
 from sinks.patience import patiently
 from sinks.redis_functions import ForgottenError
+from streams.closed_days import ClosedDays
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Owned:
     merged: Rollup
     incidents: IncidentAlerts
     kpis: KpiAlerts
+    closed_days: ClosedDays
     position: int
     """Offset of the partials up to which ``merged`` counts."""
     written: int = -1
@@ -55,21 +56,25 @@ class Owned:
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be shown: whole tables that changed, and of those in Redis the rows that changed or went."""
+    """What is to be shown: whole parts of tables that changed, and of those in Redis the rows that changed or went.
 
-    tables: Mapping[str, Any]
+    ``first``: everything that is held is shown, for the first time by this owner.
+    """
+
+    first: bool
+    parts: Mapping[Part, Any]
     shown: Mapping[str, Any]
     gone: Mapping[str, Any]
 
 
-def change_of(merged: Rollup, *, whole: bool) -> Change:
-    """What changed since the last call, or (``whole``) all tables; who takes it must show it."""
+def change_of(merged: Rollup, *, first: bool) -> Change:
+    """What changed since the last call, or (``first``) all that is held; who takes it must show it."""
     keys = merged.changed_keys()
-    by_metric = {name: [key for key in keys if key.metric == name] for name in METRIC_SCHEMAS}
-    shown = {name: by_metric[name] for name in _IN_REDIS if by_metric[name]}
-    tables = {name: merged.table(name) for name, changed in by_metric.items() if changed or whole}
+    shown = {name: of_it for name in _IN_REDIS if (of_it := [key for key in keys if key.metric == name])}
+    parts = merged.parts() if first else set(map(part_of, keys))
     return Change(
-        tables={name: table for name, table in tables.items() if by_metric[name] or len(table)},
+        first=first,
+        parts={part: merged.table_of(part) for part in parts},
         shown={name: pa.concat_tables([merged.merged(key) for key in keys]) for name, keys in shown.items()},
         gone={name: pa.concat_tables([merged.gone(key) for key in keys]) for name, keys in shown.items()},
     )
@@ -98,12 +103,15 @@ class ShownMetrics:
             A later owner was here.
         """
         await self._show_in_redis(partition, owned, position, change)
-        await self._replace_files(partition, position, change.tables)
+        await self._replace_files(partition, position, change)
 
-    async def _replace_files(self, partition: int, position: int, tables: Mapping[str, Any]) -> None:
-        for name, table in tables.items():
-            replace = partial(self._files.replace, name, partition, position, table)
+    async def _replace_files(self, partition: int, position: int, change: Change) -> None:
+        for part, rows in change.parts.items():
+            replace = partial(self._files.replace, part.metric, partition, position, rows, day=part.day)
             await patiently("the metric tables", partial(asyncio.to_thread, replace))
+        for metric in {part.metric for part in change.parts if change.first and part.day is not None}:
+            remove = partial(asyncio.to_thread, self._files.remove_whole, metric, partition)
+            await patiently("the metric tables", remove)
 
     async def _show_in_redis(self, partition: int, owned: Owned, position: int, change: Change) -> None:
         shown, gone = change.shown, change.gone

@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, cast
 
+from faust.tables.manager import TableManager
+
 from streams.batch_consumer import BatchConsumer
 from streams.batch_thread import FetchOptions, Standing
 from streams.batch_transport import SCHEME, BatchApp, TransportOptions, register
@@ -57,6 +59,7 @@ def make_app(
     session_timeout_s: float = 6.0,
     group_instance_id: str | None = None,
     idempotent_producer: bool = True,
+    tables: type[TableManager] = TableManager,
 ) -> BatchApp:
     """Return a Faust app on the batch transport, without agents, topics or tables yet.
 
@@ -81,6 +84,8 @@ def make_app(
         then.
     idempotent_producer
         Off only for a broker that cannot do it.
+    tables
+        What looks after its tables.
     """
     register()
     limit_noisy_loggers()
@@ -115,6 +120,7 @@ def make_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
+        TableManager=tables,
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from metrics.merged_rows import merge_users
 from metrics.quantiles import BOUNDARIES, bucket_middles, bucket_of
-from metrics.rollup import Rollup
+from metrics.rollup import Part, Rollup
 from schemas.metric_tables import METRIC_SCHEMAS
 from schemas.partials import (
     Block,
@@ -232,6 +232,31 @@ def test_events_of_many_keys_and_sources_equal_a_plain_sum() -> None:
     found = [tuple(row.values()) for row in table.select([*columns, "dwell_count"]).to_pylist()]
     assert {(e, c, int(at.timestamp() * 1_000), ch): n for e, c, at, ch, *n in found} == expected
     assert found == sorted(found, key=lambda row: (row[0], row[1] or "", row[2], row[3] or ""))
+
+
+def test_a_day_that_was_forgotten_is_as_before_when_its_blocks_come_again() -> None:
+    rollup = Rollup()
+    first_day = BEGIN_MS // DAY_MS
+    days = [Part("events", first_day), Part("events", first_day + 1)]
+    for hour in (0, 23, 24, 47):
+        key = BlockKey("events", "look", "5m", BEGIN_MS + hour * HOUR_MS, "campaign", "c")
+        rollup.put(block(key, event_rows([(0, None, (hour + 1, 0, 0, 0, 0), {})])))
+    rollup.put(block(DAY, DauRows([("all", None, 5, 1)])))
+    assert set(rollup.parts()) == rollup.changed_parts() == {*days, Part("dau")}
+    whole, of_day = rollup.table("events"), [rollup.table_of(part) for part in days]
+    assert [table["count"].to_pylist() for table in of_day] == [[1, 24], [25, 48]]
+    assert whole["count"].to_pylist() == [1, 24, 25, 48]
+    rollup.changed_keys()
+    assert rollup.changed_parts() == set()
+
+    blocks = rollup.blocks_of(days[0])
+    rollup.forget(days[0])
+    assert (rollup.blocks_of(days[0]), len(rollup.table_of(days[0]))) == ([], 0)
+    assert rollup.table("events").equals(of_day[1])
+    for one in blocks:
+        assert rollup.put(one)
+    assert rollup.changed_parts() == {days[0]}
+    assert rollup.table("events").equals(whole)
 
 
 def test_errors_of_sources_add_up_as_variances_do() -> None:

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import sinks.metric_files
+from schemas.errors import StateError
+from schemas.partials import Block, BlockKey
 from sinks.local_store import LocalStore
 from sinks.metric_files import MetricFiles
 from sinks.store import File
@@ -73,16 +75,15 @@ def test_what_dead_writers_staged_is_removed_unless_it_may_be_newer(tmp_path: Pa
     files = MetricFiles(LocalStore(tmp_path))
     files.replace("dau", 1, 1, rows(1))
     left = [
-        ("part-1", f"{1:020d}-a.staged"),
-        ("part-1", f"{9:020d}-b.staged"),
-        ("part-10", f"{1:020d}-c.staged"),
+        f"part-1.{1:020d}-a.staged",
+        f"part-1.{9:020d}-b.staged",
+        f"part-10.{1:020d}-c.staged",
+        f"part-1-2026-01-31.{1:020d}-d.staged",
     ]
-    for part, name in left:
-        folder = tmp_path / "_staging" / "metrics" / "dau" / part
-        folder.mkdir(exist_ok=True)
-        (folder / name).touch()
+    for name in left:
+        (tmp_path / "_staging" / "metrics" / "dau" / name).touch()
     files.replace("dau", 1, 2, rows(2))
-    assert sorted(staged(tmp_path)) == sorted(name for _, name in left[1:])
+    assert sorted(staged(tmp_path)) == sorted(left[1:])
 
 
 def test_a_writer_that_was_swept_is_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +136,7 @@ def test_nobody_else_has_the_lock_while_the_file_is_replaced(
     rename = Path.rename
 
     def renamed_alone(source: Path, target: Path) -> Path:
-        lock = tmp_path / "_log" / "metrics" / "dau" / "part-0.lock"
+        lock = tmp_path / "_log" / "metrics" / "dau.lock"
         with lock.open("wb") as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return rename(source, target)
@@ -143,3 +144,36 @@ def test_nobody_else_has_the_lock_while_the_file_is_replaced(
     monkeypatch.setattr(Path, "rename", renamed_alone)
     assert MetricFiles(LocalStore(tmp_path)).replace("dau", 0, 1, rows(1))
     assert shown(tmp_path) == [1]
+
+
+def test_blocks_that_are_put_aside_come_back_as_they_were(tmp_path: Path) -> None:
+    files = MetricFiles(LocalStore(tmp_path))
+    blocks = [
+        Block(BlockKey("events", "look", "5m", 7, "campaign", name), 3, 9, b"\0") for name in ("c", None)
+    ]
+    assert files.archived_days("events", 1) == set()
+    assert files.archive("events", 1, 5, blocks, day=20_000)
+    assert files.archive("events", 1, 5, blocks[:1], day=3_000_000), "in the year 10183"
+    assert files.archive("events", 10, 5, [], day=1)
+    assert not files.archive("events", 1, 4, [], day=20_000), "by an owner that was overtaken"
+    assert files.archived_days("events", 1) == {20_000, 3_000_000}
+    assert files.archived("events", 1, 20_000) == blocks
+
+
+def test_an_archive_that_is_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "_rollup" / "events" / "part-0-2024-10-04.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(rows(1), path)
+    with pytest.raises(StateError, match="part-0-2024-10-04"):
+        MetricFiles(LocalStore(tmp_path)).archived("events", 0, 20_000)
+
+
+def test_days_have_files_of_their_own(tmp_path: Path) -> None:
+    files = MetricFiles(LocalStore(tmp_path))
+    files.replace("dau", 0, 5, rows(1))
+    files.replace("dau", 0, 6, rows(2), day=20_000)
+    files.replace("dau", 0, 6, rows(3), day=20_001)
+    files.remove_whole("dau", 0)
+    files.remove_whole("dau", 0)
+    names = sorted(path.name for path in (tmp_path / "metrics" / "dau").iterdir())
+    assert names == ["part-0-2024-10-04.parquet", "part-0-2024-10-05.parquet"]
