@@ -272,7 +272,10 @@ One row for each alert, state and channel, partitioned by `date` (UTC, of the al
 @metrics
 
 The files of `metrics/` are replaced whole: each key has one row, its present value. Nothing needs to be summed over
-files, and the numbers of a window are corrected while events may come late and verdicts may change.
+files, and the numbers of a window are corrected while events may come late and verdicts may change. In
+`metrics/events/` each UTC day has files of its own, so a day that is over is not written again. What it was counted
+from is kept in `_rollup/`, for an event that comes for it all the same: leave that folder as it is, also when old
+files of `metrics/events/` are no longer wanted.
 """
 
 
