@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.certificates import Authority, Pair
-from tests.services import LOOPBACK, KafkaBroker, RedisServer, free_ports
+from tests.service_process import LOOPBACK, free_ports
+from tests.services import KafkaBroker, RedisServer
 
 USER, PASSWORD = "wool-watch", "correct horse battery staple"
 

@@ -23,7 +23,8 @@ import pytest
 
 from tests.command import WOOLWATCH
 from tests.recounts import CHARGED
-from tests.services import LOOPBACK, REPOSITORY
+from tests.service_process import LOOPBACK
+from tests.services import REPOSITORY
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration

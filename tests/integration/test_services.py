@@ -11,7 +11,8 @@ import pytest
 import redis
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
-from tests.services import KafkaBroker, RedisServer, ServiceError
+from tests.service_process import ServiceError
+from tests.services import KafkaBroker, RedisServer
 
 pytestmark = pytest.mark.integration
 
