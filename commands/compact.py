@@ -6,7 +6,7 @@ import click
 
 from commands.options import OUT
 from commands.settings_file import SETTINGS
-from commands.upkeep import AS_JSON, DRY_RUN, Duration, local_tables, run, tell
+from commands.upkeep import AS_JSON, DRY_RUN, Duration, run, tell
 
 _NOTE = (
     "Not atomic for readers that glob: from the moment a merged file stands until those that it replaces are removed, "
@@ -28,18 +28,20 @@ _NOTE = (
 @AS_JSON
 @SETTINGS
 def compact(out: str, settle_ms: int, dry_run: bool, as_json: bool) -> None:
-    """Merge the small files of closed dates: verdicts, late, alerts and deliveries, up to 512 MiB a file.
+    """Merge the small files of closed dates: verdicts, late, alerts and deliveries.
 
-    May run beside workers, and be killed at any time: the next run ends what was begun. Not atomic for readers that
-    glob: for a moment they see the rows of a date twice, never fewer than all. `woolwatch reconcile` sees each once.
+    A date has one for each schema, or some of 512 MiB (on S3 128 MiB). May run beside workers, and be killed at any
+    time: the next run ends what was begun. Not atomic for readers that glob: for a moment they see the rows of a date
+    twice, never fewer than all. `woolwatch reconcile` sees each once.
 
     \b
     woolwatch compact --out out --settle 1d
     """
     from sinks.compaction import plan_compaction
+    from streams.settings import open_store
 
     report = run(
-        local_tables(out),
+        open_store(out),
         "compact",
         lambda store, now_ms: plan_compaction(store, settle_ms=settle_ms, now_ms=now_ms),
         dry_run=dry_run,

@@ -6,7 +6,7 @@ import click
 
 from commands.options import OUT
 from commands.settings_file import SETTINGS
-from commands.upkeep import AS_JSON, DRY_RUN, Duration, local_tables, run, tell
+from commands.upkeep import AS_JSON, DRY_RUN, Duration, run, tell
 
 _NOTE = "Removed for good; how many rows of which source stays in _log/, for woolwatch reconcile."
 
@@ -33,9 +33,10 @@ def expire(out: str, keep_ms: int, dry_run: bool, as_json: bool) -> None:
     woolwatch expire --out out --keep 90d --dry-run
     """
     from sinks.retention import plan_retention
+    from streams.settings import open_store
 
     report = run(
-        local_tables(out),
+        open_store(out),
         "expire",
         lambda store, now_ms: plan_retention(store, keep_ms=keep_ms, now_ms=now_ms),
         dry_run=dry_run,

@@ -12,16 +12,16 @@ import msgspec
 
 from commands.progress import errors, progress
 from schemas.durations import EXPECTED, parse_duration
-from schemas.errors import ConfigError, StateError, WoolwatchError
+from schemas.errors import StateError, WoolwatchError
 
 if TYPE_CHECKING:
-    from sinks.local_store import LocalStore
+    from sinks.store import Store
     from sinks.upkeep_journal import Plan, Step
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 
-Planner = Callable[["LocalStore", int], "Plan"]
+Planner = Callable[["Store", int], "Plan"]
 """Plans for a store and the wall clock in epoch ms."""
 
 
@@ -59,44 +59,31 @@ class Duration(click.ParamType):
             self.fail(f"found {value[:40]!r}; expected {EXPECTED}", param, ctx)
 
 
-def local_tables(out: str) -> LocalStore:
-    """The tables that ``--out`` names.
-
-    Raises
-    ------
-    ConfigError
-        They are in no folder.
-    """
-    from sinks.local_store import LocalStore
-    from streams.settings import local_folder
-
-    store = LocalStore(folder := local_folder(out, "--out"))
-    if not folder.is_dir():
-        raise ConfigError(
-            file="--out", path="$", found=f"{folder}: no folder", expected="the folder of the tables"
-        )
-    return store
-
-
-def run(store: LocalStore, what: str, planner: Planner, *, dry_run: bool) -> UpkeepReport:
+def run(store: Store, what: str, planner: Planner, *, dry_run: bool) -> UpkeepReport:
     """Finish, plan and carry out, alone; with ``dry_run`` only plan.
 
     Raises
     ------
+    ConfigError
+        There are no tables.
+    RefusedError
+        The store does not let us in.
     StateError
-        Somebody else is at work, or the disk failed.
+        Somebody else is at work, or the store failed.
     """
     from sinks.table_files import alone, require_tables
     from sinks.upkeep import carry_out, finish
-    from sinks.upkeep_journal import UpkeepJournal
+    from sinks.upkeep_journal import Plan, UpkeepJournal
 
     now_ms = int(time.time() * 1000)
     try:
+        store.check(writing=False)
         if dry_run:
             require_tables(store)
-            plan = planner(store, now_ms)
-            open_steps = map(_done, UpkeepJournal(store).open_steps())
-            return UpkeepReport(True, tuple(open_steps), tuple(map(_done, plan.steps)), plan.problems)
+            begun = UpkeepJournal(store).begun_steps()
+            # What a step that is at work leaves is known when it has ended.
+            plan = planner(store, now_ms) if not begun else Plan((), ())
+            return UpkeepReport(True, tuple(map(_done, begun)), tuple(map(_done, plan.steps)), plan.problems)
         with alone(store):
             with progress(f"{what}: what was left", None) as advance:
                 finished, problems = finish(store, advance)

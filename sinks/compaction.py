@@ -3,16 +3,19 @@
 One date of one table is a step of the journal. In this order, so that no row is ever missing:
 
 1. the step, with all names, is durable in the journal;
-2. the rows of each group of files are written below ``_staging/`` as one, counted, and synced;
-3. that file is published: from here on it counts, and a reader who globs sees its rows twice;
-4. the files that it replaces are removed: from here on everybody sees each row once;
-5. the step is noted as ended.
+2. the rows of each group of files are written below ``_staging/`` as one, counted, and published: a reader who globs
+   sees them twice from here on;
+3. the outcome is durable in the journal: from here on the new files count, the old ones no more;
+4. the files that they replace are removed: from here on everybody sees each row once;
+5. the step is at its end.
 
-Whoever dies on the way is followed by the next run, which first ends what was begun.
+Whoever dies on the way is followed by the next run, which first ends what was begun; why two at once harm nothing is
+said in :mod:`sinks.upkeep_journal`.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -22,9 +25,8 @@ import pyarrow.parquet as pq
 from schemas.errors import StateError
 from sinks.column_options import column_options
 from sinks.faults import fault_point
-from sinks.local_store import LocalStore
-from sinks.merge_plan import MOST_BYTES, FileFacts, compacted_name, merges
-from sinks.store import File
+from sinks.merge_plan import FileFacts, compacted_name, merges
+from sinks.store import File, Store
 from sinks.table_files import UNREADABLE, DateFolder, ended_folders, facts_of
 from sinks.upkeep_journal import STAGING, Merge, Plan, Step, UpkeepJournal
 
@@ -37,7 +39,7 @@ Advance = Callable[[int], None]
 """Is told of rows that are done."""
 
 
-def plan_compaction(store: LocalStore, *, settle_ms: int, now_ms: int, most_bytes: int = MOST_BYTES) -> Plan:
+def plan_compaction(store: Store, *, settle_ms: int, now_ms: int, most_bytes: int | None = None) -> Plan:
     """What there is to merge; changes nothing. Reads the end of every file of the closed dates, about 0.3 ms each.
 
     Parameters
@@ -49,7 +51,7 @@ def plan_compaction(store: LocalStore, *, settle_ms: int, now_ms: int, most_byte
     now_ms
         The wall clock, epoch ms.
     most_bytes
-        Largest size of a file, about.
+        Largest size of a file, about; None for what the store takes well.
     """
     steps: list[Step] = []
     problems: list[str] = []
@@ -59,32 +61,34 @@ def plan_compaction(store: LocalStore, *, settle_ms: int, now_ms: int, most_byte
             continue
         facts, unreadable = facts_of(store, found)
         problems += unreadable
-        if groups := merges(facts, most_bytes=most_bytes):
+        if groups := merges(facts, most_bytes=most_bytes or store.largest_bytes):
             steps.append(_step(number + len(steps), found, groups))
     return Plan(tuple(steps), tuple(problems))
 
 
-def compact(store: LocalStore, step: Step, advance: Advance) -> list[str]:
-    """Do a step that is in the journal, from wherever somebody left it; the caller is alone.
+def compact(store: Store, step: Step, advance: Advance) -> list[str]:
+    """Do a step that is in the journal, from wherever somebody left it.
 
     Returns
     -------
     A sentence for each group of files that can not be merged; they stay as they are.
     """
-    problems: list[str] = []
-    for number, merge in enumerate(step.merges):
-        if merge.output not in store.sizes(
-            f"{step.table}/{step.folder}"
-        ):  # then none of its inputs was removed
+    journal = UpkeepJournal(store)
+    problems: dict[str, str] = {}
+    outcome = journal.outcome(step.number)
+    if outcome is None:
+        for number, merge in enumerate(step.merges):
             try:
-                _merge(store, step, number, advance)
+                if merge.output not in store.sizes(f"{step.table}/{step.folder}"):
+                    _merge(store, step, number, advance)
             except StateError as error:
-                problems.append(str(error))
-                continue
-            fault_point("compact.published")
-        store.remove(step.names(merge.inputs))
-    UpkeepJournal(store).end(step)
-    return problems
+                problems[merge.output] = str(error)
+            else:
+                fault_point("compact.published")
+        outcome = journal.decide(step, [each.output for each in step.merges if each.output not in problems])
+    journal.clear(step, outcome)
+    made = {merge.output for merge in outcome.merges}  # perhaps by somebody who took over from us
+    return [problem for output, problem in problems.items() if output not in made]
 
 
 def _step(number: int, found: DateFolder, groups: Sequence[Sequence[FileFacts]]) -> Step:
@@ -96,7 +100,7 @@ def _step(number: int, found: DateFolder, groups: Sequence[Sequence[FileFacts]])
     return Step(number, found.table, found.folder, before, len(parts), rows, merges=tuple(parts))
 
 
-def _merge(store: LocalStore, step: Step, number: int, advance: Advance) -> None:
+def _merge(store: Store, step: Step, number: int, advance: Advance) -> None:
     """Write the rows of some files as one, and publish it.
 
     Raises
@@ -104,7 +108,7 @@ def _merge(store: LocalStore, step: Step, number: int, advance: Advance) -> None
     StateError
         A file can not be read or written, or has other rows than planned.
     """
-    merge, folder = step.merges[number], f"{STAGING}/{step.number:08d}-{number}"
+    merge, folder = step.merges[number], f"{STAGING}/{step.number:08d}-{number}-{uuid.uuid4().hex}"
     inputs, (output,) = step.names(merge.inputs), step.names([merge.output])
     staged, place = f"{folder}/0.staged", f"{store}/{step.table}/{step.folder}"
 
@@ -113,8 +117,13 @@ def _merge(store: LocalStore, step: Step, number: int, advance: Advance) -> None
 
     try:
         store.write([(staged, fill)])
-        with store.open(staged) as file, pq.ParquetFile(file) as parquet:
-            written = parquet.metadata.num_rows
+        written = _rows_in(store, staged)
+        if written == merge.rows and UpkeepJournal(store).outcome(step.number) is None:
+            fault_point("compact.staged")
+            store.publish(folder, [(staged, output)])
+            written = _rows_in(
+                store, output
+            )  # what was staged may have been removed by somebody who took over
     except UNREADABLE as error:
         store.remove_folder(folder)  # on a full disk it would be in the way of others
         raise StateError(f"{place} can not be compacted, its files stay as they are: {error}") from error
@@ -122,11 +131,15 @@ def _merge(store: LocalStore, step: Step, number: int, advance: Advance) -> None
         raise StateError(
             f"{place} can not be compacted: its files had {merge.rows} rows and have {written} now"
         )
-    fault_point("compact.staged")
-    store.publish(folder, [(staged, output)])
 
 
-def _copy_rows(store: LocalStore, inputs: Sequence[str], output: File, advance: Advance) -> None:
+def _rows_in(store: Store, name: str) -> int:
+    with store.open(name) as file, pq.ParquetFile(file) as parquet:
+        rows: int = parquet.metadata.num_rows
+    return rows
+
+
+def _copy_rows(store: Store, inputs: Sequence[str], output: File, advance: Advance) -> None:
     with store.open(inputs[0]) as file, pq.ParquetFile(file) as first:
         schema = first.schema_arrow.remove_metadata()
     options = column_options(schema.names)
@@ -136,7 +149,7 @@ def _copy_rows(store: LocalStore, inputs: Sequence[str], output: File, advance: 
             advance(table.num_rows)
 
 
-def _row_groups(store: LocalStore, inputs: Sequence[str]) -> Iterator[Any]:
+def _row_groups(store: Store, inputs: Sequence[str]) -> Iterator[Any]:
     """The rows of files in their order, as tables of about a row group each."""
     gathered: list[Any] = []
     rows = 0

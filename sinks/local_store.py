@@ -32,6 +32,9 @@ class LocalStore:
         The folder; it is made with the first file.
     """
 
+    largest_bytes = 512 << 20
+    """See :attr:`sinks.store.Store.largest_bytes`; files are written as they come."""
+
     def __init__(self, root: Path) -> None:
         self._root = root
 
@@ -176,7 +179,7 @@ class LocalStore:
 
     @contextmanager
     def alone(self, name: str) -> Iterator[bool]:
-        """Whether the caller is the only one with this name, as long as it lasts or the process lives."""
+        """See :meth:`sinks.store.Store.alone`."""
         path = self._root / LOG_FOLDER / f"{name}.lock"
         make_folder(path.parent)
         with path.open("ab") as file:

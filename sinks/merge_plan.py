@@ -11,8 +11,6 @@ from schemas.durations import UNITS_MS
 
 DATED_TABLES = ("verdicts", "late", "alerts", "deliveries")
 """The tables that have a folder for each date."""
-MOST_BYTES = 512 << 20
-"""Files are merged up to about this size, as Parquet."""
 
 _DAY_MS = UNITS_MS["d"]
 _EPOCH = date(1970, 1, 1)
@@ -91,6 +89,18 @@ def is_compacted(name: str) -> bool:
     return _COMPACTED.fullmatch(name) is not None
 
 
+def step_of(name: str) -> int | None:
+    """Number of the step of compaction that made a file, given with or without its folder; None where none did.
+
+    Examples
+    --------
+    >>> step_of("verdicts/date=2026-01-31/c00000012-0.parquet"), step_of("p0-00000000000000000000-0.parquet")
+    (12, None)
+    """
+    written = _COMPACTED.fullmatch(name.rpartition("/")[2])
+    return int(written[1]) if written else None
+
+
 def compacted_name(step: int, number: int) -> str:
     """Name of output ``number`` of a compaction; no two steps have one number, so no name comes twice."""
     return f"c{step:08d}-{number}.parquet"
@@ -106,7 +116,7 @@ def reading_order(name: str) -> tuple[int, ...]:
     return (1, *(int(number or 0) for number in written.groups()))
 
 
-def merges(files: Iterable[FileFacts], *, most_bytes: int = MOST_BYTES) -> list[tuple[FileFacts, ...]]:
+def merges(files: Iterable[FileFacts], *, most_bytes: int) -> list[tuple[FileFacts, ...]]:
     """The groups of files that become one file each; files in no group stay as they are.
 
     Files of one schema, in reading order, as many as have ``most_bytes`` together. What is over half of that already

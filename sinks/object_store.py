@@ -28,6 +28,7 @@ from obstore.store import S3Store
 
 from schemas.errors import ConfigError, RefusedError
 from sinks.faults import fault_point
+from sinks.lease import Lease
 from sinks.store import LOG_FOLDER, File, Fill, UncertainError, side_by_side
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ class ObjectStore:
     ConfigError
         The URI is none of a bucket, or the endpoint is reached without TLS.
     """
+
+    largest_bytes = 128 << 20
+    """See :attr:`sinks.store.Store.largest_bytes`; a file is made in memory, which takes some twice its size."""
 
     def __init__(self, uri: str, *, environment: Mapping[str, str] = os.environ) -> None:
         bucket, prefix = _place(uri)
@@ -226,6 +230,17 @@ class ObjectStore:
             self._remove_staged(self.names(folder))
         except OSError as error:
             log.debug("%s/%s is left for later: %s", self, folder, error)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """See :meth:`sinks.store.Store.alone`."""
+        lease = Lease(self._store, f"{LOG_FOLDER}/{name}.lease")
+        with _as_os_errors():
+            is_alone = lease.take()
+        try:
+            yield is_alone
+        finally:
+            lease.release()
 
     def _remove_staged(self, names: Iterable[str]) -> None:
         try:

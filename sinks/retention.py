@@ -13,8 +13,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sinks.local_store import LocalStore
-from sinks.store import side_by_side
+from sinks.store import Store, side_by_side
 from sinks.table_files import UNREADABLE, DateFolder, ended_folders, facts_of
 from sinks.tables import Table
 from sinks.upkeep_journal import Plan, SourceRows, Step, UpkeepJournal
@@ -22,7 +21,7 @@ from sinks.upkeep_journal import Plan, SourceRows, Step, UpkeepJournal
 _WITH_SOURCES = ("verdicts", "late")
 
 
-def plan_retention(store: LocalStore, *, keep_ms: int, now_ms: int) -> Plan:
+def plan_retention(store: Store, *, keep_ms: int, now_ms: int) -> Plan:
     """What there is to remove; changes nothing. Reads which source each row is of, about 1 ms a file.
 
     Parameters
@@ -55,13 +54,13 @@ def plan_retention(store: LocalStore, *, keep_ms: int, now_ms: int) -> Plan:
     return Plan(tuple(steps), tuple(problems))
 
 
-def expire(store: LocalStore, step: Step) -> None:
-    """Do a step that is in the journal, from wherever somebody left it; the caller is alone."""
-    store.remove(step.names(step.expired))
-    UpkeepJournal(store).end(step)
+def expire(store: Store, step: Step) -> None:
+    """Do a step that is in the journal, from wherever somebody left it."""
+    journal = UpkeepJournal(store)
+    journal.clear(step, journal.decide(step))
 
 
-def _sources(store: LocalStore, found: DateFolder, names: Sequence[str]) -> tuple[SourceRows, ...]:
+def _sources(store: Store, found: DateFolder, names: Sequence[str]) -> tuple[SourceRows, ...]:
     """How many rows of each source some files have."""
 
     def read(name: str) -> Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 LOG_FOLDER = "_log"
@@ -40,6 +41,11 @@ class Store(Protocol):
     Every call blocks, so an event loop makes it in a thread, and may raise an OSError (a full disk, a store that does
     not answer): wait, and make it again. Threads may share a store. ``str(store)`` names the root, without secrets.
     """
+
+    @property
+    def largest_bytes(self) -> int:
+        """Up to about which size a file is written here without harm to memory."""
+        ...
 
     def check(self, *, writing: bool) -> None:
         """Return if the store answers, lets us in, and keeps what is asked of it; for the first contact.
@@ -150,6 +156,14 @@ class Store(Protocol):
 
     def remove_folder(self, folder: str) -> None:
         """Remove a folder in ``_staging/`` with all that is in it, as far as that goes: what is left does no harm."""
+        ...
+
+    def alone(self, name: str) -> AbstractContextManager[bool]:
+        """Whether the caller is the only one with this name, as far as the store can tell.
+
+        On a disk as long as the process lives. In a bucket one that is frozen for long is taken for dead, and does not
+        know of it: there nothing may rest on being alone but what it costs.
+        """
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -12,9 +12,17 @@ import pyarrow.parquet as pq
 
 from schemas.errors import ConfigError, StateError
 from sinks.commit_log import CommitLog
-from sinks.local_store import LocalStore
-from sinks.merge_plan import DATED_TABLES, FileFacts, ended_before, horizon, is_table_file, start_of_date
-from sinks.store import LOG_FOLDER, side_by_side
+from sinks.merge_plan import (
+    DATED_TABLES,
+    FileFacts,
+    ended_before,
+    horizon,
+    is_table_file,
+    start_of_date,
+    step_of,
+)
+from sinks.store import LOG_FOLDER, Store, side_by_side
+from sinks.upkeep_journal import UpkeepJournal
 
 UNREADABLE = (OSError, pa.ArrowException)
 """What reading a Parquet file raises that is torn, or none."""
@@ -36,8 +44,8 @@ class DateFolder(NamedTuple):
 
 
 @contextmanager
-def alone(store: LocalStore) -> Iterator[None]:
-    """Be the only one who compacts or expires these tables; ends with the process, however that ends.
+def alone(store: Store) -> Iterator[None]:
+    """Be the only one who compacts or expires these tables, as far as the store can tell.
 
     Raises
     ------
@@ -45,13 +53,17 @@ def alone(store: LocalStore) -> Iterator[None]:
         Another one is at work.
     """
     require_tables(store)
+    store.check(writing=True)
     with store.alone("upkeep") as is_alone:
         if not is_alone:
-            raise StateError(f"another compact or expire is at work on {store}: this one did nothing")
+            raise StateError(
+                f"another compact or expire is at work on {store}: this one did nothing"
+                " (on S3, one that was killed counts as at work for a minute and a half)"
+            )
         yield
 
 
-def require_tables(store: LocalStore) -> None:
+def require_tables(store: Store) -> None:
     """Refuse a folder that is no sink.
 
     Raises
@@ -68,17 +80,18 @@ def require_tables(store: LocalStore) -> None:
         )
 
 
-def ended_folders(store: LocalStore, *, span_ms: int, now_ms: int) -> list[DateFolder]:
+def ended_folders(store: Store, *, span_ms: int, now_ms: int) -> list[DateFolder]:
     """The dates of all tables that ended at least ``span_ms`` before the horizon, and what may be touched in them.
 
     That is every file but those of each chain's newest commit: before the next commit, whoever takes a chain up sees
     whether they stand.
     """
+    counting = UpkeepJournal(store).counting()
     found = [
         DateFolder(table, folder, files)
         for table in DATED_TABLES
         for folder in sorted(name.rpartition("/")[2] for name in store.folders(table))
-        if start_of_date(folder) is not None and (files := _table_files(store, f"{table}/{folder}"))
+        if start_of_date(folder) is not None and (files := _table_files(store, f"{table}/{folder}", counting))
     ]
     dates = {each.folder for each in found}
     ended = set(ended_before(dates, horizon(dates, now_ms), span_ms))
@@ -92,7 +105,7 @@ def ended_folders(store: LocalStore, *, span_ms: int, now_ms: int) -> list[DateF
     ]
 
 
-def facts_of(store: LocalStore, found: DateFolder) -> tuple[list[FileFacts], list[str]]:
+def facts_of(store: Store, found: DateFolder) -> tuple[list[FileFacts], list[str]]:
     """Rows and schemas of a date's files, and a sentence for each that can not be read. About 0.3 ms a file."""
 
     def read(name: str) -> FileFacts | str:
@@ -111,11 +124,15 @@ def facts_of(store: LocalStore, found: DateFolder) -> tuple[list[FileFacts], lis
     )
 
 
-def _table_files(store: LocalStore, folder: str) -> dict[str, int]:
-    return {name: size for name, size in store.sizes(folder).items() if is_table_file(name)}
+def _table_files(store: Store, folder: str, counting: Collection[str]) -> dict[str, int]:
+    return {
+        name: size
+        for name, size in store.sizes(folder).items()
+        if is_table_file(name) and (step_of(name) is None or f"{folder}/{name}" in counting)
+    }
 
 
-def _newest_files(store: LocalStore) -> set[str]:
+def _newest_files(store: Store) -> set[str]:
     chains: Iterable[re.Match[str] | None] = (
         _CHAIN.fullmatch(name.rpartition("/")[2]) for name in store.folders(LOG_FOLDER)
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sinks.compaction import Advance, compact
-from sinks.local_store import LocalStore
 from sinks.retention import expire
+from sinks.store import Store
 from sinks.upkeep_journal import Step, UpkeepJournal
 
 
-def finish(store: LocalStore, advance: Advance) -> tuple[list[Step], list[str]]:
-    """End what was begun by somebody who died; the caller is alone.
+def finish(store: Store, advance: Advance) -> tuple[list[Step], list[str]]:
+    """End what was begun by somebody who died.
 
     Returns
     -------
@@ -19,20 +19,25 @@ def finish(store: LocalStore, advance: Advance) -> tuple[list[Step], list[str]]:
     """
     journal = UpkeepJournal(store)
     journal.tidy()
-    steps = journal.open_steps()
+    steps = journal.begun_steps()
     return steps, [problem for step in steps for problem in _do(store, step, advance)]
 
 
-def carry_out(store: LocalStore, steps: Iterable[Step], advance: Advance) -> list[str]:
-    """Do the steps of a plan that was made while the caller was alone; returns problems as :func:`finish`."""
+def carry_out(store: Store, steps: Iterable[Step], advance: Advance) -> list[str]:
+    """Do the steps of a plan; returns problems as :func:`finish`.
+
+    Raises
+    ------
+    StateError
+        Somebody else has begun a step since it was made.
+    """
     problems: list[str] = []
     for step in steps:
-        UpkeepJournal(store).begin(step)
-        problems += _do(store, step, advance)
+        problems += _do(store, UpkeepJournal(store).begin(step), advance)
     return problems
 
 
-def _do(store: LocalStore, step: Step, advance: Advance) -> list[str]:
+def _do(store: Store, step: Step, advance: Advance) -> list[str]:
     if step.merges:
         return compact(store, step, advance)
     expire(store, step)

@@ -1,29 +1,44 @@
 """What compaction and retention do to the tables, durably known before they do it.
 
 ``_log/upkeep/<number>.json`` is a step that has begun: one date of one table, with every file that goes and every file
-that comes. ``<number>.done.json`` is the same step when it has ended, without the names of files; then the first is
-removed. So whoever was killed in the middle is followed by somebody who reads what is left to do, and a reader who
-needs each row once (``woolwatch reconcile``) knows at any moment which files count.
+that comes. ``<number>.done.json`` is its outcome: which of the new files count. From then on the old ones count no more
+and are removed, then the first record is; the outcome stays, with the names of compacted files alone. So whoever was
+killed in the middle is followed by somebody who reads what is left to do, and a reader who needs each row once
+(``woolwatch reconcile``) knows at any moment which files count.
+
+On a disk a lock keeps others away. A bucket has none that goes with its owner, and who was frozen may wake up in the
+middle of a step that others have ended. That harms no row, because nothing here rests on being alone:
+
+- *Steps are one line.* A number is begun once, by whoever creates its record, and never again: who finds its outcome
+  has come too late. A plan is made only while no step is open and takes the next numbers; so who begins one knows that
+  nobody else has begun any since, and that its files are still those that were planned.
+- *A step has one outcome*, which of two the one who creates it. Files are removed by it alone, and only afterwards.
+- *A compacted file counts if an outcome names it as made and none as gone.* Outcomes stay and names never come again,
+  so a file that an overtaken owner brings (back) to its place counts for nobody, and the next run removes it; until
+  then readers who glob see its rows twice. No such file is ever planned with.
+
+What does not count now never will. Therefore a removal, however late, takes nothing that does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from schemas.errors import StateError
 from sinks.faults import fault_point
-from sinks.merge_plan import DATED_TABLES, is_compacted, is_table_file, start_of_date
-from sinks.store import LOG_FOLDER, STAGING_FOLDER, Store
+from sinks.merge_plan import DATED_TABLES, is_compacted, is_table_file, start_of_date, step_of
+from sinks.store import LOG_FOLDER, STAGING_FOLDER, Store, side_by_side
 
 STAGING = f"{STAGING_FOLDER}/upkeep"
 """Folder for what is not in place yet."""
 
 _FOLDER = f"{LOG_FOLDER}/upkeep"
-_VERSION = 1
+_VERSION = 2
 _NAME = re.compile(rf"{_FOLDER}/(\d{{8}})(\.done)?\.json", re.ASCII)
 _ATTEMPTS = 20
 
@@ -61,6 +76,8 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The files that retention removes.
     expired_rows
         Their rows by source, where the table has sources.
+    id
+        Of the record, given when it begins: its outcome has the same.
     """
 
     number: int
@@ -72,6 +89,7 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     merges: tuple[Merge, ...] = ()
     expired: tuple[str, ...] = ()
     expired_rows: tuple[SourceRows, ...] = ()
+    id: str = ""
     version: int = _VERSION
 
     def names(self, files: Iterable[str]) -> list[str]:
@@ -110,7 +128,7 @@ class View(NamedTuple):
 
 
 class _Numbers(NamedTuple):
-    """Of the steps that have begun, and of those that have ended."""
+    """Of the steps that have begun, unless they were cleared, and of those that have an outcome."""
 
     begun: frozenset[int]
     done: frozenset[int]
@@ -127,46 +145,99 @@ class UpkeepJournal:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._ended: dict[int, Step] = {}
-        """Steps that have ended never change."""
+        self._known: dict[int, Step] = {}
+        """Outcomes never change."""
 
     # -- for whoever works on the tables -------------------------------------------------------------------------
 
     def tidy(self) -> None:
-        """Remove what somebody who was killed has left behind; for whoever is alone."""
+        """Remove what others have left behind: staged files, and compacted ones that will never count."""
         self._store.remove_folder(STAGING)
         numbers = self._numbers()
-        self._store.remove(map(_name, numbers.begun & numbers.done))
+        late = numbers.begun - {step.number for step in self._begun(numbers)}
+        self._store.remove(map(_name, late))
+        counting = self.counting()
+        for table in DATED_TABLES:
+            self._store.remove(
+                [
+                    name
+                    for name in self._store.names(table)
+                    if step_of(name) in numbers.done and name not in counting
+                ]
+            )
 
     def next_number(self) -> int:
-        """Number of the next step."""
+        """Number of the first step of a plan, which must be made after this call.
+
+        Raises
+        ------
+        StateError
+            A step is not at its end: its files are not what they seem.
+        """
         numbers = self._numbers()
+        if begun := self._begun(numbers):
+            raise self._overtaken(begun[0].number)
         return max(numbers.begun | numbers.done, default=0) + 1
 
-    def begin(self, step: Step) -> None:
-        """Make a step durable, before anything of it is done."""
-        self._create(_name(step.number), step)
-        fault_point("upkeep.planned")
+    def begin(self, step: Step) -> Step:
+        """Make a step durable, before anything of it is done; returns it with its id.
 
-    def end(self, step: Step) -> None:
-        """Note that everything of a step is done, durably."""
-        self._create(_name(step.number, done=True), msgspec.structs.replace(step, merges=(), expired=()))
+        Raises
+        ------
+        StateError
+            Somebody else has begun one since this was planned.
+        """
+        step = msgspec.structs.replace(step, id=uuid.uuid4().hex)
+        # In this order: a record is removed only after its outcome has come.
+        if not self._create(_name(step.number), step) or self.outcome(step.number) is not None:
+            raise self._overtaken(step.number)
+        fault_point("upkeep.planned")
+        return step
+
+    def outcome(self, number: int) -> Step | None:
+        """What counts of a step, with the names of compacted files alone; None while it is open."""
+        if number not in self._known:
+            found = self._read(_name(number, done=True))
+            if found is None:
+                return None
+            self._known[number] = found
+        return self._known[number]
+
+    def decide(self, step: Step, merged: Collection[str] = ()) -> Step:
+        """Give an open step its outcome: the outputs that count. Who says so first is right; returns what holds."""
+        kept = (merge for merge in step.merges if merge.output in merged)
+        outcome = msgspec.structs.replace(
+            step,
+            merges=tuple(Merge(each.output, _compacted(each.inputs), each.rows) for each in kept),
+            expired=_compacted(step.expired),
+        )
+        self._create(_name(step.number, done=True), outcome)
+        fault_point("upkeep.decided")
+        return self._outcomes([step.number])[step.number]
+
+    def clear(self, step: Step, outcome: Step) -> None:
+        """Remove the files of a step that do not count any more, and its record."""
+        made = {merge.output for merge in outcome.merges}
+        idle = step.names(merge.output for merge in step.merges if merge.output not in made)
+        self._store.remove([*_gone(step, outcome), *idle])
         fault_point("upkeep.done")
         self._store.remove([_name(step.number)])
 
-    def open_steps(self) -> list[Step]:
-        """The steps that have begun and not ended, oldest first.
+    def begun_steps(self) -> list[Step]:
+        """The steps that are not at their end, oldest first: open ones, and those of which files are to be removed.
 
         Raises
         ------
         StateError
             One can not be read.
         """
-        numbers = self._numbers()
-        steps = (self._read(_name(number)) for number in sorted(numbers.begun - numbers.done))
-        return [step for step in steps if step is not None]
+        return self._begun(self._numbers())
 
     # -- for readers ---------------------------------------------------------------------------------------------
+
+    def counting(self) -> set[str]:
+        """Names of the compacted files that count, of all tables."""
+        return _counting(self._outcomes(self._numbers().done).values())
 
     def view(self, table: str) -> View:
         """A table as of one moment. A file of it may be gone when it is opened: then ask again.
@@ -178,30 +249,23 @@ class UpkeepJournal:
         """
         for _ in range(_ATTEMPTS):
             before = self._numbers()
-            files = {name for name in self._store.names(table) if name.endswith(".parquet")}
-            steps = [step for step in self.open_steps() if step.table == table]
-            for step in steps:
-                files = self._as_of(step, files)
-            steps += [
-                step for number in sorted(before.done) if (step := self._ended_step(number)).table == table
+            outcomes = self._outcomes(before.done)
+            begun = self._begun(before)
+            gone = {name for step in begun for name in _gone(step, outcomes.get(step.number))}
+            counting = _counting(outcomes.values())
+            files = [
+                name
+                for name in self._store.names(table)
+                if name.endswith(".parquet")
+                and name not in gone
+                and (step_of(name) is None or name in counting)
             ]
             if before == self._numbers():
-                return View(sorted(files), _rows_by_source(steps))
+                known = {step.number: step for step in begun} | outcomes
+                return View(files, _rows_by_source(step for step in known.values() if step.table == table))
         raise StateError(
             f"the files of {self._store}/{table} change all the while (compact, expire): try again later"
         )
-
-    def _as_of(self, step: Step, files: set[str]) -> set[str]:
-        """The files with a step that may be at any point: what it makes counts from when it stands."""
-        files = files - set(step.names(step.expired))
-        for merge in step.merges:
-            (output,) = step.names([merge.output])
-            # While it does not stand, no input has been removed: then the listing has all of them.
-            if output in self._store.names(f"{step.table}/{step.folder}"):
-                files = (files - set(step.names(merge.inputs))) | {output}
-            else:
-                files = files - {output}
-        return files
 
     # -- records -------------------------------------------------------------------------------------------------
 
@@ -212,6 +276,20 @@ class UpkeepJournal:
             frozenset(int(match[1]) for match in written if not match[2]),
             frozenset(int(match[1]) for match in written if match[2]),
         )
+
+    def _begun(self, numbers: _Numbers) -> list[Step]:
+        """The steps of the records that stand, but for those of somebody who came too late to begin."""
+        outcomes = self._outcomes(numbers.begun & numbers.done)
+        steps = (self._read(_name(number)) for number in sorted(numbers.begun))
+        return [step for step in steps if step is not None and outcomes.get(step.number, step).id == step.id]
+
+    def _outcomes(self, numbers: Iterable[int]) -> dict[int, Step]:
+        """Outcomes that are known to be there."""
+        found = dict(zip(numbers := sorted(numbers), side_by_side(self.outcome, numbers), strict=True))
+        for number, outcome in found.items():
+            if outcome is None:
+                raise StateError(f"{self._store}/{_name(number, done=True)} was there and is gone")
+        return {number: outcome for number, outcome in found.items() if outcome is not None}
 
     def _read(self, name: str) -> Step | None:
         content = self._store.read(name)
@@ -229,23 +307,34 @@ class UpkeepJournal:
             )
         return step
 
-    def _ended_step(self, number: int) -> Step:
-        if number not in self._ended:
-            step = self._read(_name(number, done=True))
-            if step is None:
-                raise StateError(f"{self._store}/{_name(number, done=True)} was there and is gone")
-            self._ended[number] = step
-        return self._ended[number]
+    def _create(self, name: str, step: Step) -> bool:
+        staged = f"{STAGING}/{uuid.uuid4().hex}.json"
+        return self._store.create(name, msgspec.json.encode(step), by_way_of=staged)
 
-    def _create(self, name: str, step: Step) -> None:
-        content = msgspec.json.encode(step)
-        created = self._store.create(name, content, by_way_of=f"{STAGING}/{name.rpartition('/')[2]}")
-        if not created and self._store.read(name) != content:
-            raise StateError(f"{self._store}/{name} was there already, with another content")
+    def _overtaken(self, number: int) -> StateError:
+        return StateError(
+            f"another compact or expire is at work on {self._store}, at step {number}: this one has stopped"
+        )
 
 
 def _name(number: int, *, done: bool = False) -> str:
     return f"{_FOLDER}/{number:08d}{'.done' if done else ''}.json"
+
+
+def _compacted(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(filter(is_compacted, names))
+
+
+def _gone(step: Step, outcome: Step | None) -> list[str]:
+    """Names in the store of the files of a step that count no more; of one without an outcome, what expires."""
+    made = {merge.output for merge in outcome.merges} if outcome else set()
+    replaced = (name for merge in step.merges if merge.output in made for name in merge.inputs)
+    return step.names([*step.expired, *replaced])
+
+
+def _counting(outcomes: Collection[Step]) -> set[str]:
+    made = {name for step in outcomes for name in step.names(merge.output for merge in step.merges)}
+    return made - {name for step in outcomes for name in _gone(step, step)}
 
 
 def _rows_by_source(steps: Iterable[Step]) -> dict[tuple[str, int], int]:

@@ -81,11 +81,12 @@ class Installation:
 
     def places(self) -> Sequence[str | Path]:
         """Flags that say where Redis, tables and state are."""
-        return ("--redis", self.redis.url, "--out", self._tables, "--state", self.state)
+        return ("--redis", self.redis.url, "--out", self.tables, "--state", self.state)
 
     @property
-    def _tables(self) -> str | Path:
-        return self.store or self.out
+    def tables(self) -> str:
+        """What ``--out`` names."""
+        return self.store or str(self.out)
 
     def download(self) -> None:
         """Copy what a reader sees in the store to ``out``, by another client than the product's."""
@@ -127,7 +128,7 @@ class Installation:
 
     def reconcile(self) -> dict[str, Any]:
         """The report of reconcile; its exit code must agree with it."""
-        done = self.run("reconcile", *self.endpoints(), "--out", self._tables, "--json", check=False)
+        done = self.run("reconcile", *self.endpoints(), "--out", self.tables, "--json", check=False)
         assert done.returncode in (0, 1), done.stderr
         report: dict[str, Any] = json.loads(done.stdout)
         assert (done.returncode == 0) == (not report["problems"])

@@ -120,6 +120,16 @@ def test_sizes_are_of_the_files_in_the_folder_itself(make: Callable[[], Store]) 
     assert store.sizes("verdicts/date=2026-01-3") == store.sizes("verdicts") == {}
 
 
+def test_one_at_a_time_is_alone(make: Callable[[], Store]) -> None:
+    with make().alone("upkeep") as first:
+        with make().alone("upkeep") as second, make().alone("other") as other:
+            assert (first, second, other) == (True, False, True)
+        with make().alone("upkeep") as second:
+            assert not second, "who was refused has not let others in"
+    with make().alone("upkeep") as third:
+        assert third
+
+
 def test_publishing_goes_on_where_another_one_died(
     make: Callable[[], Store], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import obstore
@@ -10,11 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 from obstore.exceptions import GenericError
 
-from schemas.errors import ConfigError, RefusedError, UnreachableError
+import sinks.compaction
+import sinks.object_store
+import sinks.upkeep_journal
+from schemas.errors import ConfigError, RefusedError, StateError, UnreachableError
 from sinks.commit_log import account_of, read_accounts
+from sinks.compaction import plan_compaction
 from sinks.object_store import ObjectStore
 from sinks.parquet import ParquetSink
 from sinks.store import Store, UncertainError
+from sinks.upkeep import carry_out, finish
+from sinks.upkeep_journal import UpkeepJournal
 from streams.first_contact import reach_tables
 from streams.settings import Settings, open_store
 from tests.unit.sinks.turns import Row, made_turn
@@ -26,8 +33,12 @@ TURNS = [made.turn for made in MADE]
 
 
 def rows_in(store: Store, table: str) -> list[Row]:
+    return rows_of_files(store, store.names(table))
+
+
+def rows_of_files(store: Store, names: Iterable[str]) -> list[Row]:
     rows: list[Row] = []
-    for name in store.names(table):
+    for name in names:
         with store.open(name) as file:
             rows += pq.ParquetFile(file).read().to_pylist()
     return sorted(rows, key=lambda row: (row["topic"], row["offset"]))
@@ -194,3 +205,44 @@ def test_a_zombie_and_the_new_owner_collide_at_the_log(s3_uri: str, caplog: pyte
     assert owner.write(TURNS) == 6
     assert "another writer committed position 0" in caplog.text
     assert_each_row_once(ObjectStore(s3_uri))
+
+
+@pytest.mark.parametrize("step", ["parquet.staging", "compact.staged", "compact.published", "upkeep.decided"])
+def test_a_compaction_that_is_frozen_and_overtaken_harms_no_row(
+    s3_uri: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    frozen, owner = ObjectStore(s3_uri), ObjectStore(s3_uri)
+    sink = ParquetSink(owner, 3, key_fingerprint="key")
+    sink.open()
+    for number in range(12):
+        sink.write([made_turn(number, days=4).turn])
+    before = rows_that_count(owner)
+    stood: list[str] = []
+
+    def pause(name: str) -> None:
+        if name == step and not stood:
+            stood.append(name)
+            compact_all(owner)
+
+    with monkeypatch.context() as patch:
+        for module in (sinks.compaction, sinks.object_store, sinks.upkeep_journal):
+            patch.setattr(module, "fault_point", pause)
+        with suppress(
+            StateError
+        ):  # as if its lease were still its own: it only may see that others were here
+            compact_all(frozen)
+    assert stood
+    assert rows_that_count(owner) == before
+    compact_all(owner)
+    assert rows_that_count(owner) == before == rows_in(owner, "verdicts")
+    assert owner.names("_staging") == []
+
+
+def compact_all(store: Store) -> None:
+    finish(store, lambda _: None)
+    plan = plan_compaction(store, settle_ms=86_400_000, now_ms=2_000_000_000_000)
+    carry_out(store, plan.steps, lambda _: None)
+
+
+def rows_that_count(store: Store) -> list[Row]:
+    return rows_of_files(store, UpkeepJournal(store).view("verdicts").files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from sinks.faults import FAULT_VARIABLE
+from sinks.store import Store
+from streams.settings import open_store
 from tests.installation import Install, Installation
 from tests.made_events import made_events
 from tests.recounts import rows_of
@@ -27,60 +30,80 @@ def over_days(seed: int) -> list[bytes]:
     return [json.dumps(event).encode() for event in events]
 
 
-def keys(installation: Installation) -> list[tuple[Any, ...]]:
+def seen(installation: Installation) -> list[tuple[Any, ...]]:
+    """What a reader who globs sees; with the tables on S3, brought here for that."""
+    if installation.store:
+        shutil.rmtree(installation.out, ignore_errors=True)
+        installation.download()
     columns = 'topic, "partition", "offset"'
     return sorted(row for table in ("verdicts", "late") for row in rows_of(installation.out, table, columns))
 
 
-def files(installation: Installation) -> int:
-    return len(list(installation.out.glob("verdicts/*/*"))) + len(list(installation.out.glob("late/*/*")))
+def files(store: Store) -> int:
+    return len(store.names("verdicts")) + len(store.names("late"))
 
 
 def told(installation: Installation, *arguments: str) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads(
-        installation.run(*arguments, "--out", installation.out, "--json").stdout
-    )
+    report: dict[str, Any] = json.loads(installation.run(*arguments, "--json").stdout)
     return report
 
 
-def test_reconcile_agrees_before_during_and_after(install: Install, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["disk", "s3"])
+def test_reconcile_agrees_before_during_and_after(
+    install: Install, tmp_path: Path, request: pytest.FixtureRequest, place: str
+) -> None:
     installation = install(1)
+    installation.store = request.getfixturevalue("s3_uri") if place == "s3" else None
+    store, out = open_store(installation.tables), ("--out", installation.tables)
     worker = installation.start_worker()
     for number in range(PASSES):
         (recording := tmp_path / f"{number}.jsonl").write_bytes(b"\n".join(over_days(number + 1)))
         installation.load(recording)
         installation.wait_until_judged((number + 1) * EVENTS)
-    before, many = keys(installation), files(installation)
-    would = told(installation, "compact", "--dry-run")
+    before, many = seen(installation), files(store)
+    would = told(installation, "compact", *out, "--dry-run")
 
-    killed = installation.run(
-        "compact", "--out", installation.out, check=False, **{FAULT_VARIABLE: "compact.published:2"}
-    )
+    killed = installation.run("compact", *out, check=False, **{FAULT_VARIABLE: "compact.published:2"})
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert len(keys(installation)) > len(before), "killed too early to prove anything"
+    assert len(seen(installation)) > len(before), "killed too early to prove anything"
     assert not installation.reconcile()["problems"]
+    if installation.store:
+        refused = installation.run("compact", *out, check=False)
+        assert (refused.returncode, "is at work on" in refused.stderr) == (3, True)
+        store.remove(["_log/upkeep.lease"])  # as when its time is over
 
-    report = told(installation, "compact")
+    report = told(installation, "compact", *out)
     assert len(report["finished"]) == 1
     assert len(report["done"]) + 2 == len(would["done"])
-    assert keys(installation) == before
+    assert seen(installation) == before
     saved = sum(done["files_before"] - done["files_after"] for done in would["done"])
-    assert files(installation) == many - saved < many
+    assert files(store) == many - saved < many
     assert not installation.reconcile()["problems"]
+    assert judged_again(installation) == len(before)
 
-    gone = sum(done["rows"] for done in told(installation, "expire", "--keep", "2d")["done"])
+    gone = sum(done["rows"] for done in told(installation, "expire", *out, "--keep", "2d")["done"])
     after = installation.reconcile()
     assert not after["problems"]
-    assert (
-        sum(source["expired"] for source in after["sources"])
-        == gone
-        == len(before) - len(keys(installation))
-        > 0
-    )
+    left = len(seen(installation))
+    assert sum(source["expired"] for source in after["sources"]) == gone == len(before) - left > 0
+    assert judged_again(installation) == left
     assert installation.stop(worker) == 0
 
-    max(installation.out.glob("verdicts/*/*.parquet")).unlink()
+    store.remove(store.names("verdicts")[-1:])
     assert "are accounted for" in installation.reconcile()["problems"][0], "a real loss is still found"
+
+
+def judged_again(installation: Installation) -> int:
+    """How many rows ``replay --from-verdicts`` judges, each as it was."""
+    report = installation.folder / "report.json"
+    installation.run(
+        *("replay", "--from-verdicts", installation.tables),
+        *("--state", installation.state, "--json", report),
+    )
+    found = json.loads(report.read_bytes())
+    assert not found["differences"]
+    same: int = found["same"]
+    return same
 
 
 def test_what_is_wrong_is_said_in_one_sentence(install: Install, tmp_path: Path) -> None:
@@ -89,8 +112,8 @@ def test_what_is_wrong_is_said_in_one_sentence(install: Install, tmp_path: Path)
         (("expire", "--out", tmp_path), 2, "Missing option '--keep'"),
         (("compact", "--out", tmp_path, "--settle", "tomorrow"), 2, "expected a duration"),
         (("compact", "--out", tmp_path), 2, "has no log of commits"),
-        (("compact", "--out", tmp_path / "none"), 2, "no folder"),
-        (("expire", "--out", "s3://bucket/x", "--keep", "1d"), 2, "expected a folder"),
+        (("compact", "--out", tmp_path / "none"), 2, "has no log of commits"),
+        (("expire", "--out", "gs://bucket/x", "--keep", "1d"), 2, "expected a folder"),
     ):
         done = installation.run(*arguments, check=False)
         assert (done.returncode, sentence in done.stderr, "Traceback" in done.stderr) == (

@@ -170,7 +170,7 @@ def test_late_rows_of_a_closed_date_are_merged_by_the_next_run(tmp_path: Path) -
 
 STEPS = (
     *("upkeep.planned", "parquet.staging", "compact.staged", "parquet.renaming", "parquet.renamed"),
-    *("compact.published", "store.removing", "upkeep.done"),
+    *("compact.published", "upkeep.decided", "store.removing", "upkeep.done"),
 )
 
 
@@ -214,7 +214,7 @@ def test_wherever_it_stops_every_row_is_there_once_in_the_end(
         compacted(root, most_bytes=most_bytes)
         assert rows_of_tables_by_name(root) == before
         assert rows_of_view(root) == seen
-        assert UpkeepJournal(LocalStore(root)).open_steps() == []
+        assert UpkeepJournal(LocalStore(root)).begun_steps() == []
 
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -326,7 +326,7 @@ def test_alerts_are_known_after_compaction(tmp_path: Path) -> None:
     assert sorted(rows_of(tmp_path, "alerts", "id, state")) == sorted((a.id, a.state) for a in alerts)
 
 
-@pytest.mark.parametrize("stop", [None, ("upkeep.planned", 1), ("store.removing", 3), ("upkeep.done", 1)])
+@pytest.mark.parametrize("stop", [None, ("upkeep.planned", 1), ("upkeep.decided", 1), ("store.removing", 3)])
 def test_retention_says_what_went_by_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: tuple[str, int] | None
 ) -> None:

@@ -17,6 +17,7 @@ from sinks.merge_plan import (
 )
 
 DAY_MS = 86_400_000
+MOST = 512 << 20
 DATES = [f"date=1970-01-{day:02d}" for day in range(1, 11)]
 
 
@@ -62,16 +63,16 @@ def test_files_of_one_schema_become_one_in_order_of_partition_and_turn() -> None
         committed(2, 5, schema=b"t"),
         committed(7, 5),
     ]
-    assert merges(files) == [(files[3], files[1], files[0])]
-    assert merges(files[:1]) == []
+    assert merges(files, most_bytes=MOST) == [(files[3], files[1], files[0])]
+    assert merges(files[:1], most_bytes=MOST) == []
 
 
 def test_what_was_merged_is_merged_again_only_when_as_much_has_come() -> None:
     large, late = merged_before(1, 100), [committed(1, 40), committed(2, 40)]
-    assert merges([large, *late]) == [tuple(late)]
-    assert merges([large, *late, committed(3, 20)]) == [(large, *late, committed(3, 20))]
-    assert merges([large, merged_before(2, 80)]) == []
-    assert merges([merged_before(1, 100), merged_before(2, 49), merged_before(3, 51)]) == [
+    assert merges([large, *late], most_bytes=MOST) == [tuple(late)]
+    assert merges([large, *late, committed(3, 20)], most_bytes=MOST) == [(large, *late, committed(3, 20))]
+    assert merges([large, merged_before(2, 80)], most_bytes=MOST) == []
+    assert merges([merged_before(1, 100), merged_before(2, 49), merged_before(3, 51)], most_bytes=MOST) == [
         (merged_before(1, 100), merged_before(2, 49), merged_before(3, 51))
     ]
 
