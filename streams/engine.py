@@ -129,25 +129,35 @@ class Engine:
     async def judge(self, batches: AsyncIterator[Batch]) -> None:
         """Judge events, batch by batch."""
         async for batch in batches:
-            if seat := self._judges.get(batch.partition):
-                try:
-                    await seat.take(batch)
-                except Abandoned:
-                    log.info("judge %d: a turn is left to the next owner", batch.partition)
+            await self._judge(batch)
+
+    async def _judge(self, batch: Batch) -> None:
+        # Apart from the loop, which waits long: there the seat would be held when it is given up already.
+        if seat := self._judges.get(batch.partition):
+            try:
+                await seat.take(batch)
+            except Abandoned:
+                log.info("judge %d: a turn is left to the next owner", batch.partition)
 
     async def profiles(self, batches: AsyncIterator[Batch]) -> None:
         """Count sightings and answer them."""
         async for batch in batches:
-            if seat := self._shards.get(batch.partition):
-                await seat.take(batch)
+            await self._answer(batch)
+
+    async def _answer(self, batch: Batch) -> None:
+        if seat := self._shards.get(batch.partition):
+            await seat.take(batch)
 
     async def answers(self, batches: AsyncIterator[Batch]) -> None:
         """Lay answers on the desk of the judge that waits for them."""
         async for batch in batches:
-            if seat := self._judges.get(batch.partition):
-                for record in batch.records:
-                    seat.desk.put(decode_answers(record.value or b""), record.offset)
-                seat.desk.moved(batch.next)
+            self._lay_down(batch)
+
+    def _lay_down(self, batch: Batch) -> None:
+        if seat := self._judges.get(batch.partition):
+            for record in batch.records:
+                seat.desk.put(decode_answers(record.value or b""), record.offset)
+            seat.desk.moved(batch.next)
 
     # -- positions (streams.positions.Positions) -----------------------------------------------------------------
 

@@ -85,6 +85,7 @@ class JudgeSeat:
         checkpoint = await self._state.newest() or await self._state.first(await self._learning.first_notes())
         meta = self._durable = checkpoint.meta
         self._core = await self._state.core_of(checkpoint)
+        checkpoint.state.clear()  # restored by now, and taking the seat takes long
         self._learning.take_up(self._judge, meta)
         self._log_position, self._log_claim = int(meta["log_position"]), bytes.fromhex(meta["claim"])
         self.answers_start = int(meta["answers_position"])
@@ -118,7 +119,7 @@ class JudgeSeat:
             # The first checkpoint may be a second one, of a state that was lost: the log knows where it all began.
             positions |= {turn.topic: turn.start for turn in reversed(recorded) if not turn.takes_labels}
             meta["positions"] = {topic: positions[number] for number, topic in enumerate(TOPICS)}
-        return TurnOrder(self.partition, positions, recorded, most_records=self._most_records)
+        return TurnOrder(self.partition, positions, recorded)
 
     async def _open_outputs(self, checkpoint: Checkpoint, *, epoch: int) -> None:
         kept = await self._reader.beginning("deadletters", self.partition)
@@ -187,7 +188,7 @@ class JudgeSeat:
         """
         await self.outputs.room()
         topic = TOPICS.index(self._context.settings.role_of(batch.topic))
-        await self.order.run(topic, batch, self._turn)
+        await self.order.run(topic, batch, self._turn, most_records=self._most_records)
 
     async def take_labels(self, *, caught_up: bool) -> None:
         """Take in labels that no event waits for; all there are if the events are ``caught_up``."""

@@ -66,7 +66,7 @@ class SeatState:
     async def core_of(self, checkpoint: Checkpoint) -> PartitionCore:
         """What the partition knew at a checkpoint, under the config of that time."""
         core = await self.new_core(self._context.configs.config(bytes.fromhex(checkpoint.meta["config"])))
-        core.restore(checkpoint.state)
+        await asyncio.to_thread(core.restore, checkpoint.state)
         return core
 
     async def new_core(self, config: Config) -> PartitionCore:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from schemas.errors import Abandoned, DataLossError
@@ -43,19 +45,10 @@ class TurnOrder:
         Topic number to the offset at which its first piece starts.
     recorded
         The turns to take again, in order.
-    most_records
-        Asked when a new turn begins: how many records it may have.
     """
 
-    def __init__(
-        self,
-        partition: int,
-        positions: Mapping[int, int],
-        recorded: Iterable[Turn],
-        *,
-        most_records: Callable[[], int],
-    ) -> None:
-        self._partition, self._most_records = partition, most_records
+    def __init__(self, partition: int, positions: Mapping[int, int], recorded: Iterable[Turn]) -> None:
+        self._partition = partition
         self.positions = dict(positions)
         self._fetched = dict(positions)
         self._held: dict[int, list[Any]] = {topic: [] for topic in positions}
@@ -73,8 +66,17 @@ class TurnOrder:
         """Whether no turn begins any more."""
         return self._closed
 
-    async def run(self, topic: int, batch: Batch, take: Callable[[Piece], Awaitable[None]]) -> None:
+    async def run(
+        self,
+        topic: int,
+        batch: Batch,
+        take: Callable[[Piece], Awaitable[None]],
+        *,
+        most_records: Callable[[], int],
+    ) -> None:
         """Call ``take`` for every turn that this batch completes, one turn of the partition at a time.
+
+        ``most_records`` is asked when a new turn begins: how many records it may have.
 
         Raises
         ------
@@ -94,9 +96,9 @@ class TurnOrder:
         while (turn := self._next_recorded(topic)) is not None:
             if batch.next < turn.next:
                 return
-            await self._run_one(topic, take, turn)
+            await self._run_one(topic, take, turn, most_records)
         while self._fetched[topic] > self.positions[topic]:
-            await self._run_one(topic, take, None)
+            await self._run_one(topic, take, None, most_records)
 
     async def between(
         self, take: Callable[[Piece], Awaitable[None]], then: Callable[[], Awaitable[None]]
@@ -131,21 +133,27 @@ class TurnOrder:
     def _next_recorded(self, topic: int) -> Turn | None:
         return next((turn for turn in self._recorded if turn.topic == topic), None)
 
-    def _end_of_new(self, topic: int) -> int:
+    def _end_of_new(self, topic: int, most: int) -> int:
         """Where a new turn ends: with what was fetched, or before the first record for which it has no room."""
-        held, most = self._held[topic], self._most_records()
+        held = self._held[topic]
         return int(held[most].offset) if len(held) > most else self._fetched[topic]
 
-    async def _run_one(self, topic: int, take: Callable[[Piece], Awaitable[None]], turn: Turn | None) -> None:
+    async def _run_one(
+        self,
+        topic: int,
+        take: Callable[[Piece], Awaitable[None]],
+        turn: Turn | None,
+        most_records: Callable[[], int],
+    ) -> None:
         async with self._moved:
             await self._moved.wait_for(lambda: self._closed or self._is_due(turn))
             if self._closed:
                 raise Abandoned(f"partition {self._partition} is leaving")
             await self._or_close(self._take_labels_again, take)
-            next_ = self._end_of_new(topic) if turn is None else turn.next
+            next_ = self._end_of_new(topic, most_records()) if turn is None else turn.next
             held = self._held[topic]
-            records = [record for record in held if record.offset < next_]
-            self._held[topic] = held[len(records) :]
+            count = bisect_left(held, next_, key=attrgetter("offset"))
+            records, self._held[topic] = held[:count], held[count:]
             await self._or_close(take, Piece(topic, self.positions[topic], next_, records, turn))
             self.positions[topic] = next_
             if turn is not None:

@@ -81,6 +81,10 @@ class MemoryLogs:
         self._seats.append(seat)
         return seat
 
+    def forget(self, seat: JudgeSeat) -> None:
+        """It hears no answers any more."""
+        self._seats.remove(seat)
+
     async def judge(self, seat: JudgeSeat, start: int, end: int) -> None:
         """Hand a seat the records [start, end) of the first event topic as one batch."""
         records: Sequence[Any] = self.logs[TOPICS[0], 0][start:end]

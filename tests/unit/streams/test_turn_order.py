@@ -20,6 +20,10 @@ CLICKS, PARTICIPATIONS = 0, 1
 LENGTH = 30
 
 
+def most() -> int:
+    return LENGTH
+
+
 def batch(start: int, next_: int) -> Batch:
     records: list[Any] = [SimpleNamespace(offset=o, value=b"", timestamp=0) for o in range(start, next_)]
     return Batch(TP("t", 0), records, start=start, next=next_, generation=1)
@@ -54,10 +58,10 @@ def test_recorded_turns_come_first_and_nothing_is_lost(history: tuple[list[Turn]
 
     async def fetch(order: TurnOrder, topic: int) -> None:
         for start, next_ in pairwise(fetched[topic]):
-            await order.run(topic, batch(start, next_), take)
+            await order.run(topic, batch(start, next_), take, most_records=most)
 
     async def run() -> None:
-        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, recorded, most_records=lambda: LENGTH)
+        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, recorded)
         await asyncio.gather(fetch(order, CLICKS), fetch(order, PARTICIPATIONS))
 
     asyncio.run(asyncio.wait_for(run(), 5))
@@ -78,9 +82,9 @@ def test_a_batch_that_was_taken_already_is_left_alone() -> None:
         async def take(piece: Piece) -> None:
             taken.append(piece)
 
-        order = TurnOrder(0, {CLICKS: 10}, [], most_records=lambda: LENGTH)
-        await order.run(CLICKS, batch(0, 10), take)
-        await order.run(CLICKS, batch(5, 12), take)
+        order = TurnOrder(0, {CLICKS: 10}, [])
+        await order.run(CLICKS, batch(0, 10), take, most_records=most)
+        await order.run(CLICKS, batch(5, 12), take, most_records=most)
         assert [record.offset for record in taken[0].records] == [10, 11]
         return len(taken)
 
@@ -91,9 +95,9 @@ def test_a_hole_is_data_loss() -> None:
     async def take(piece: Piece) -> None:
         raise AssertionError("nothing to take")
 
-    order = TurnOrder(0, {CLICKS: 10}, [], most_records=lambda: LENGTH)
+    order = TurnOrder(0, {CLICKS: 10}, [])
     with pytest.raises(DataLossError, match="10 to 12"):
-        asyncio.run(order.run(CLICKS, batch(12, 14), take))
+        asyncio.run(order.run(CLICKS, batch(12, 14), take, most_records=most))
 
 
 def test_a_turn_that_breaks_off_ends_the_order() -> None:
@@ -104,11 +108,11 @@ def test_a_turn_that_breaks_off_ends_the_order() -> None:
         async def look() -> None:
             raise AssertionError("the state is not whole")
 
-        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, [], most_records=lambda: LENGTH)
+        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, [])
         with pytest.raises(Abandoned):
-            await order.run(CLICKS, batch(0, 5), give_up)
+            await order.run(CLICKS, batch(0, 5), give_up, most_records=most)
         with pytest.raises(Abandoned):
-            await order.run(PARTICIPATIONS, batch(0, 5), give_up)
+            await order.run(PARTICIPATIONS, batch(0, 5), give_up, most_records=most)
         return await order.at_rest(look)
 
     assert asyncio.run(run()) is False
@@ -127,8 +131,8 @@ def test_a_batch_is_cut_where_a_turn_is_full() -> None:
             whole.tp, [r for r in whole.records if r.offset in (1, 4, 5, 8)], start=0, next=10, generation=1
         )
 
-    order = TurnOrder(0, {CLICKS: 0}, [], most_records=lambda: next(room))
-    asyncio.run(order.run(CLICKS, with_gaps(), take))
+    order = TurnOrder(0, {CLICKS: 0}, [])
+    asyncio.run(order.run(CLICKS, with_gaps(), take, most_records=lambda: next(room)))
     assert [(p.start, p.next, [r.offset for r in p.records]) for p in taken] == [
         (0, 5, [1, 4]),
         (5, 8, [5]),
@@ -157,13 +161,13 @@ def test_recorded_turns_of_labels_are_taken_again_without_a_batch() -> None:
         taken.append((-1, 0, 0))
 
     async def run() -> dict[int, int]:
-        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, recorded, most_records=lambda: LENGTH)
+        order = TurnOrder(0, {CLICKS: 0, PARTICIPATIONS: 0}, recorded)
         await order.between(take, then)
-        waiting = asyncio.create_task(order.run(PARTICIPATIONS, batch(0, 2), take))
-        await order.run(CLICKS, batch(0, 5), take)
+        waiting = asyncio.create_task(order.run(PARTICIPATIONS, batch(0, 2), take, most_records=most))
+        await order.run(CLICKS, batch(0, 5), take, most_records=most)
         await waiting
         await order.between(take, then)
-        await order.run(CLICKS, batch(5, 6), take)
+        await order.run(CLICKS, batch(5, 6), take, most_records=most)
         assert order.recorded_left == 0
         return order.positions
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -163,3 +165,23 @@ def test_a_zombie_judges_no_events_by_answers_to_somebody_elses_turn(
 
 async def _nothing() -> None:
     return
+
+
+def test_a_seat_that_is_given_up_is_gone_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(logs: MemoryLogs) -> None:
+        seat = await logs.take_seat()
+        await judge_all(logs, seat)
+        await seat.publish()
+        await seat.close()
+        seat.cancel()
+        state = weakref.ref(seat), weakref.ref(seat._core)
+        logs.forget(seat)
+        del seat
+        assert [part() for part in state] == [None, None]
+
+    gc.collect()
+    gc.disable()  # what only the collector of cycles finds may stay for minutes
+    try:
+        on_logs(tmp_path, monkeypatch, scenario)
+    finally:
+        gc.enable()
