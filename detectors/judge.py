@@ -90,14 +90,20 @@ class Judge:
 
     @property
     def watermark_ms(self) -> int:
-        """Events below it are late in whatever topic they come; far in the past while a topic had no event."""
-        watermarks = [self._dedupe.watermark_ms(topic) for topic in range(self.topics)]
+        """Events below it are late in whatever topic events come; far in the past while one of them had no event."""
+        only = self.config.topics.only
+        topics = range(self.topics) if only is None or self.topics == 1 else [TOPICS.index(only)]
+        watermarks = [self._dedupe.watermark_ms(topic) for topic in topics]
         return min(NEVER if watermark is None else watermark for watermark in watermarks)
+
+    def newest_of(self, topic: int) -> int | None:
+        """Largest event time of a topic; None: it had no event yet."""
+        return self._dedupe.max_ts_ms(topic)
 
     @property
     def newest_ms(self) -> int:
         """Largest event time of any topic; far in the past before the first event."""
-        newest = [self._dedupe.max_ts_ms(topic) for topic in range(self.topics)]
+        newest = [self.newest_of(topic) for topic in range(self.topics)]
         return max((ts_ms for ts_ms in newest if ts_ms is not None), default=NEVER)
 
     @property

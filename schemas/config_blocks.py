@@ -344,7 +344,11 @@ TopicName = Annotated[
 
 
 class Topics(Block, frozen=True):
-    """Names of the topics in Kafka, by what flows in them."""
+    """Names of the topics in Kafka, by what flows in them.
+
+    A window of funnels, DAU, retention and minutes stays open until both event topics are past it. Who uses one of them
+    alone says so by `only`, or no window is ever closed: what is held of them grows up to the bounds of `memory`.
+    """
 
     clicks: TopicName = "clicks"
     participations: TopicName = "participations"
@@ -355,10 +359,14 @@ class Topics(Block, frozen=True):
     labels: TopicName = "labels"
     alerts: TopicName = "alerts"
     lessons: TopicName = "lessons"
+    only: Annotated[
+        Literal["clicks", "participations"] | None,
+        Meta(description="clicks or participations: the topic in which all events come"),
+    ] = None
 
     def names(self) -> dict[str, str]:
         """Kafka's name of each topic by what flows in it."""
-        return msgspec.structs.asdict(self)
+        return {flow: topic for flow, topic in msgspec.structs.asdict(self).items() if flow != "only"}
 
 
 class Campaign(Block, frozen=True):

@@ -33,7 +33,7 @@ from streams.batches import Batch
 from streams.checkpoints import Checkpoint
 from streams.config_change import starting_empty
 from streams.context import Context
-from streams.idle_topics import IdleTopics
+from streams.idle_topics import IdleTopics, UnusedTopic
 from streams.installation import MAX_MESSAGE_BYTES
 from streams.label_intake import Intake
 from streams.learning import SeatLearning, Tails
@@ -67,6 +67,7 @@ class JudgeSeat:
         self._checkpointed_s = time.monotonic()
         self._placement = Placement(partition, context.partitions)
         self._idle = IdleTopics(time.monotonic)
+        self._unused = UnusedTopic(partition)
         self._unlisted = UnlistedNames(partition, context.ring)
         self.outputs = Outputs(partition, context)
 
@@ -347,7 +348,8 @@ class JudgeSeat:
         idle = self._idle.look(
             self.order.positions, lambda topic: self._reader.caught_up(TOPICS[topic], self.partition)
         )
-
+        newest_ms = {topic: self._judge.newest_of(topic) for topic in self.order.positions}
+        self._unused.look(idle, newest_ms, self._judge.config)
         return await asyncio.to_thread(self._core.changed_blocks, idle=idle)
 
     def _snapshot(self) -> Checkpoint:
