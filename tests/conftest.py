@@ -111,9 +111,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Fail what was skipped, or failed as expected, when everything is required."""
     report = yield
-    if REQUIRE_ALL and report.skipped:
-        report.outcome = "failed"
-        report.longrepr = f"skipped, but WOOLWATCH_REQUIRE=all: {report.longrepr}"
+    _refuse_skips(report)
     return report
 
 
@@ -121,7 +119,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Fail a module that skips itself when everything is required."""
     report = yield
+    _refuse_skips(report)
+    return report
+
+
+def _refuse_skips(report: pytest.TestReport | pytest.CollectReport) -> None:
     if REQUIRE_ALL and report.skipped:
         report.outcome = "failed"
         report.longrepr = f"skipped, but WOOLWATCH_REQUIRE=all: {report.longrepr}"
-    return report

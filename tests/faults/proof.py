@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -180,6 +181,12 @@ class FaultRun:
     def wait_until_judged(self) -> dict[str, Any]:
         """Wait until the tables account for all that was sent; reconcile must agree all the while."""
         return self.installation.wait_until_judged(self._sent)
+
+    def finish(self, *workers: subprocess.Popen[bytes]) -> None:
+        """Wait until all that was sent is judged, stop these workers, each of which must end well, and prove it all."""
+        self.wait_until_judged()
+        assert [self.installation.stop(worker) for worker in workers] == [0] * len(workers)
+        self.prove()
 
     def prove(self) -> None:
         """Fail unless every event has its one verdict and every number is right; workers must have stopped.

@@ -61,9 +61,7 @@ def test_a_full_disk_is_waited_for(
         run.installation.wait_until_logged(*(f"{what}[Errno 28]" for what in refused))
         ballast.unlink()
         run.recover()
-    run.wait_until_judged()
-    assert run.installation.stop(worker) == 0
-    run.prove()
+    run.finish(worker)
 
 
 @pytest.mark.thorough
@@ -74,9 +72,7 @@ def test_a_slow_disk_only_slows(make_run: MakeRun, kafka: KafkaBroker, redis_ser
         run.installation.wait_until_more_is_judged()
         run.installation.wait_until_more_is_judged()
     run.installation.wait_until_logged("test: a slow fsync")
-    run.wait_until_judged()
-    assert run.installation.stop(worker) == 0
-    run.prove()
+    run.finish(worker)
 
 
 def test_left_over_files_and_torn_checkpoints_are_put_aside(
@@ -98,9 +94,7 @@ def test_left_over_files_and_torn_checkpoints_are_put_aside(
         _leave_files_over(run.installation.out, run.installation.state)
         last = run.installation.start_worker()
         run.recover()
-    run.wait_until_judged()
-    assert run.installation.stop(last) == 0
-    run.prove()
+    run.finish(last)
 
 
 def _checkpoints(state: Path, owner: str) -> list[Path]:

@@ -63,9 +63,7 @@ def _killed_at_random(
             installation.kill(running[victim])
             wait_until_gone(parts)
             running[victim] = installation.start_worker()
-    run.wait_until_judged()
-    assert [installation.stop(worker) for worker in running] == [0] * workers
-    run.prove()
+    run.finish(*running)
 
 
 def test_six_kills_change_nothing(make_run: MakeRun, kafka: KafkaBroker, redis_server: RedisServer) -> None:
@@ -89,9 +87,7 @@ def test_a_killed_worker_whose_partitions_go_to_the_other(
         run.installation.kill(victim)
         run.recover()
         wait_until_gone(parts)
-    run.wait_until_judged()
-    assert run.installation.stop(other) == 0
-    run.prove()
+    run.finish(other)
 
 
 @pytest.mark.thorough
@@ -127,6 +123,4 @@ def test_a_kill_at_each_step_changes_nothing(
         wait_until_gone(parts)
     last = run.installation.start_worker()
     run.recover()
-    run.wait_until_judged()
-    assert run.installation.stop(last) == 0
-    run.prove()
+    run.finish(last)

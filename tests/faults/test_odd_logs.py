@@ -54,9 +54,7 @@ def test_repeats_disorder_and_poison(
     draw.shuffle(lines)
     worker = run.installation.start_worker()
     run.send(lines)
-    run.wait_until_judged()
-    assert run.installation.stop(worker) == 0
-    run.prove()
+    run.finish(worker)
 
 
 @pytest.mark.thorough

@@ -31,11 +31,9 @@ def test_sigterm_in_mid_batch_leaves_nothing_to_do_again(
             worker.terminate()
             assert worker.wait(30) == 0
         last = installation.start_worker()
-    run.wait_until_judged()
-    assert installation.stop(last) == 0
+    run.finish(last)
     again = re.findall(r"(\d+) recorded turns to take again", installation.logs(characters=1_000_000))
     assert again == ["0"] * 2 * 3, again  # two judges, three workers
-    run.prove()
 
 
 @pytest.mark.thorough
@@ -55,9 +53,7 @@ def test_a_worker_frozen_past_its_session_disturbs_nobody_when_it_wakes(
         assert code in (0, 3), code  # the one that slept may have ended as fenced
     # Whatever the sleeper did not hand on, its successor does.
     last = run.installation.start_worker()
-    run.wait_until_judged()
-    assert run.installation.stop(last) == 0
-    run.prove()
+    run.finish(last)
 
 
 @pytest.mark.parametrize("shift_s", [-86_400, 7_200], ids=["a day back", "two hours ahead"])
@@ -74,9 +70,7 @@ def test_the_clock_of_the_host_does_not_matter(
     wrong = run.installation.start_worker(PYTHONPATH=path, WRONG_CLOCK_S=str(shift_s))
     run.installation.wait_until_logged(f"test: the clock is wrong by {shift_s} s")
     run.send(made_events(2_000, seed=8))
-    run.wait_until_judged()
-    assert run.installation.stop(wrong) == 0
-    run.prove()
+    run.finish(wrong)
 
 
 def test_stale_offsets_of_the_group_are_advisory(
@@ -91,9 +85,7 @@ def test_stale_offsets_of_the_group_are_advisory(
         run.installation.move_group_offsets(moved_to)
     last = run.installation.start_worker()
     run.send(made_events(500, seed=11))
-    run.wait_until_judged()
-    assert run.installation.stop(last) == 0
-    run.prove()
+    run.finish(last)
 
 
 def test_leaving_while_others_come(make_run: MakeRun, kafka: KafkaBroker, redis_server: RedisServer) -> None:
@@ -108,6 +100,4 @@ def test_leaving_while_others_come(make_run: MakeRun, kafka: KafkaBroker, redis_
         run.recover()
         stopping.join(60)
         assert first.poll() == 0
-    run.wait_until_judged()
-    assert [run.installation.stop(worker) for worker in (second, third)] == [0, 0]
-    run.prove()
+    run.finish(second, third)

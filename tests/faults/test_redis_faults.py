@@ -88,9 +88,7 @@ def test_redis_ends_equal_to_the_tables(
         run.wait_until_more_is_fed(500)
         fault(run, own_redis)
     run.recover_with_redis()
-    run.wait_until_judged()
-    assert run.installation.stop(worker) == 0
-    run.prove()
+    run.finish(worker)
 
 
 @pytest.mark.thorough
@@ -113,6 +111,4 @@ def test_redis_down_for_five_minutes_is_waited_for_with_flat_memory(
         early, late = max(samples[: len(samples) // 2]), max(samples[len(samples) // 2 :])
         assert late < 1.3 * early + 50, samples
     run.recover_with_redis()
-    run.wait_until_judged()
-    assert run.installation.stop(worker) == 0
-    run.prove()
+    run.finish(worker)

@@ -40,9 +40,7 @@ def test_sigterm_while_redis_is_away(make_run: MakeRun, kafka: KafkaBroker, own_
         with own_redis.down(kill=True):
             _stop_in_time(run, worker, _REDIS_IS_MISSED)
         last = run.installation.start_worker()
-    run.wait_until_judged()
-    assert run.installation.stop(last) == 0
-    run.prove()
+    run.finish(last)
 
 
 def test_sigterm_while_kafka_is_away(
@@ -55,6 +53,4 @@ def test_sigterm_while_kafka_is_away(
         with own_kafka.down(kill=True):
             _stop_in_time(run, worker, _KAFKA_IS_MISSED)
         last = run.installation.start_worker()
-    run.wait_until_judged()
-    assert run.installation.stop(last) == 0
-    run.prove()
+    run.finish(last)

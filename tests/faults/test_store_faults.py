@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from streams.settings import open_store
@@ -23,7 +25,9 @@ def run(make_run: MakeRun, kafka: KafkaBroker, redis_server: RedisServer, s3_uri
     return run
 
 
-def _prove(run: FaultRun, s3_uri: str) -> None:
+def _finish(run: FaultRun, worker: subprocess.Popen[bytes], s3_uri: str) -> None:
+    run.wait_until_judged()
+    assert run.installation.stop(worker) == 0
     assert open_store(s3_uri).names("_staging") == []
     run.installation.download()
     run.prove()
@@ -41,9 +45,7 @@ def test_a_kill_within_a_commit_changes_nothing(run: FaultRun, s3_uri: str, plac
     wait_until_gone(parts)
     worker = installation.start_worker()
     run.send(made_events(1_000, seed=201))
-    run.wait_until_judged()
-    assert installation.stop(worker) == 0
-    _prove(run, s3_uri)
+    _finish(run, worker, s3_uri)
 
 
 @pytest.mark.thorough
@@ -57,6 +59,4 @@ def test_a_store_that_is_away_is_waited_for(run: FaultRun, s3_uri: str, s3_serve
         wait_until(lambda: "the tables: " in installation.logs(characters=100_000), "the outage was not seen")
         run.send(made_events(500, seed=212))
         assert worker.poll() is None, installation.logs()
-    run.wait_until_judged()
-    assert installation.stop(worker) == 0
-    _prove(run, s3_uri)
+    _finish(run, worker, s3_uri)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -32,6 +33,15 @@ def sink_at(root: Path) -> ParquetSink:
     sink = ParquetSink(LocalStore(root), PARTITION, key_fingerprint="key")
     sink.open()
     return sink
+
+
+@contextmanager
+def full_disk(monkeypatch: pytest.MonkeyPatch, owner: object, call: str) -> Iterator[None]:
+    """Let this call fail as on a full disk; the block must end by that error."""
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, call, _raise_full)
+        with pytest.raises(OSError, match="full"):
+            yield
 
 
 def turns_of(made: Sequence[Made]) -> list[Verdicts]:
@@ -150,10 +160,8 @@ def test_renames_that_the_winner_left_are_finished_by_the_loser(
 ) -> None:
     made = [made_turn(number) for number in range(4)]
     winner, loser = sink_at(tmp_path), sink_at(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", _raise_full)
-        with pytest.raises(OSError, match="full"):
-            winner.write(turns_of(made[:2]))
+    with full_disk(monkeypatch, Path, "rename"):
+        winner.write(turns_of(made[:2]))
     assert rows_in(tmp_path, "verdicts") == []
 
     assert loser.write(turns_of(made)) == 4
@@ -163,10 +171,8 @@ def test_renames_that_the_winner_left_are_finished_by_the_loser(
 def test_whoever_opens_finishes_what_was_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [made_turn(number) for number in range(4)]
     sink = sink_at(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", _raise_full)
-        with pytest.raises(OSError, match="full"):
-            sink.write(turns_of(made))
+    with full_disk(monkeypatch, Path, "rename"):
+        sink.write(turns_of(made))
 
     assert sink_at(tmp_path).position == 4
     assert_tables(tmp_path, made)
@@ -179,10 +185,8 @@ def test_a_disk_that_fails_leaves_nothing_and_the_same_call_works_later(
 ) -> None:
     made = [made_turn(number) for number in range(4)]
     sink = sink_at(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "link", _raise_full)
-        with pytest.raises(OSError, match="full"):
-            sink.write(turns_of(made))
+    with full_disk(monkeypatch, os, "link"):
+        sink.write(turns_of(made))
     assert staged(tmp_path) == []
     assert rows_in(tmp_path, "verdicts") == []
 
@@ -244,10 +248,8 @@ def test_a_committed_file_that_is_gone_is_an_error_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = sink_at(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", _raise_full)
-        with pytest.raises(OSError, match="full"):
-            sink.write([made_turn(0).turn])
+    with full_disk(monkeypatch, Path, "rename"):
+        sink.write([made_turn(0).turn])
     for path in tmp_path.glob("_staging/**/0.staged"):
         path.unlink()
     with caplog.at_level(logging.ERROR):

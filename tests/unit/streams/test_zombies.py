@@ -85,6 +85,22 @@ def same(logs: MemoryLogs, expected: MemoryLogs) -> None:
         assert logs.sunk[turn].batch.next == verdicts.batch.next
 
 
+async def overtake(
+    logs: MemoryLogs, zombie: WayOut, *, before: str, doing: Coroutine[Any, Any, None]
+) -> tuple[asyncio.Task[None], JudgeSeat]:
+    """Somebody takes the seat of a zombie that fell asleep just before it wrote to a topic.
+
+    Returns what the zombie goes on with, awake again, its record behind the other's claim; and the other's seat.
+    """
+    zombie.sleeps_before = before
+    task = asyncio.create_task(doing)
+    await zombie.asleep.wait()
+    successor = await logs.take_seat()
+    zombie.wake()
+    await asyncio.sleep(0)
+    return task, successor
+
+
 def test_a_checkpoint_of_a_zombie_never_holds_turns_whose_lessons_are_void(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: MemoryLogs
 ) -> None:
@@ -94,12 +110,8 @@ def test_a_checkpoint_of_a_zombie_never_holds_turns_whose_lessons_are_void(
         await logs.judge(zombie, 0, 10)
         await logs.judge(zombie, 10, 20)
         await zombie.checkpoint()
-        out.sleeps_before = "lessons"
-        judging = asyncio.create_task(logs.judge(zombie, 20, 30))
-        await out.asleep.wait()
-        await logs.take_seat()  # claims, and is killed at once
-        out.wake()
-        await judging
+        judging, _ = await overtake(logs, out, before="lessons", doing=logs.judge(zombie, 20, 30))
+        await judging  # and who claimed was killed at once
         await zombie.checkpoint()
         await judge_all(logs, await logs.take_seat())
 
@@ -127,12 +139,7 @@ def test_a_zombie_takes_in_no_labels_by_a_turn_that_is_void(
     async def scenario(logs: MemoryLogs) -> None:
         out = WayOut(logs)
         zombie = await logs.take_seat(out)
-        out.sleeps_before = "sightings"
-        taking = asyncio.create_task(zombie.take_labels(caught_up=True))
-        await out.asleep.wait()
-        last = await logs.take_seat()
-        out.wake()
-        await asyncio.sleep(0)
+        taking, last = await overtake(logs, out, before="sightings", doing=zombie.take_labels(caught_up=True))
         await judge_all(logs, last)
         await taking
         await zombie.checkpoint()
@@ -149,12 +156,7 @@ def test_a_zombie_judges_no_events_by_answers_to_somebody_elses_turn(
         out = WayOut(logs)
         zombie = await logs.take_seat(out)
         await logs.judge(zombie, 0, 10)
-        out.sleeps_before = "sightings"
-        judging = asyncio.create_task(logs.judge(zombie, 10, 50))
-        await out.asleep.wait()
-        last = await logs.take_seat()
-        out.wake()
-        await asyncio.sleep(0)
+        judging, last = await overtake(logs, out, before="sightings", doing=logs.judge(zombie, 10, 50))
         await judge_all(logs, last)
         with pytest.raises(Abandoned):
             await judging
