@@ -47,6 +47,8 @@ _RETRIES, _RETRY_S = 2, 20
 """Within one call; who called tries again for as long as it takes."""
 _IN_MEMORY_BYTES = 16 * 1024 * 1024
 """Larger files are read piece by piece, and written in parts."""
+_PARTS_AT_ONCE = 2
+"""Each must arrive within the timeout: so a line of 1 MB/s will do."""
 _REPLACE_ATTEMPTS = 8
 _PROBE = f"{LOG_FOLDER}/conditional-writes"
 _NO_TAG = '"00000000000000000000000000000000"'
@@ -186,7 +188,13 @@ class ObjectStore:
             content = _filled(file[1])
             fault_point("parquet.staging")
             with _as_os_errors():
-                obstore.put(self._store, file[0], content, chunk_size=_IN_MEMORY_BYTES)
+                obstore.put(
+                    self._store,
+                    file[0],
+                    content,
+                    chunk_size=_IN_MEMORY_BYTES,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
 
         side_by_side(write, files)
 
