@@ -173,7 +173,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def with_topics_of(self, config: Config) -> Settings:
         """The same settings with the config's topic names."""
-        return msgspec.structs.replace(self, topics=msgspec.structs.asdict(config.topics))
+        return msgspec.structs.replace(self, topics=config.topics.names())
 
 
 @cache

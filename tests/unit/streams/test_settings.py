@@ -3,10 +3,13 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from schemas.config import parse_config
 from schemas.errors import ConfigError
-from streams.settings import load_key, parse_start, secret
+from streams.settings import Settings, load_key, parse_start, secret
+from streams.worker import Order
 
 
 @pytest.mark.parametrize(
@@ -95,3 +98,11 @@ def test_a_short_key_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError, match="found 4 bytes") as refused:
         load_key()
     assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize("topics", ["{}", "{clicks: c}", "{clicks: c, only: clicks}"])
+def test_engine_and_rollup_are_told_the_names_of_topics_and_nothing_else(topics: str) -> None:
+    config, _ = parse_config({"a.yaml": f"topics: {topics}".encode()})
+    settings = Settings().with_topics_of(config)
+    assert settings.topics == config.topics.names()
+    assert Order.decode(msgspec.json.encode(Order(settings, 2))).settings == settings
