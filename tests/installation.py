@@ -64,7 +64,7 @@ class Installation:
         """Where the tables are, if not in ``out``; then :meth:`download` brings them there."""
         self._partitions = str(partitions)
         self._workers: list[subprocess.Popen[bytes]] = []
-        self._started = 0
+        self._logs: dict[subprocess.Popen[bytes], Path] = {}
         names = "\n".join(f"  {role}: {prefix}{role}" for role in _TOPICS)
         (config / "topics.yaml").write_text(f"topics:\n{names}\n")
 
@@ -144,9 +144,8 @@ class Installation:
 
     def start_worker(self, *flags: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a worker; all get the same flags, and those given overrule them."""
-        self._started += 1
-        log = (self.folder / f"worker-{self._started:03d}.log").open("wb")
-        with log:
+        path = self.folder / f"worker-{len(self._logs) + 1:03d}.log"
+        with path.open("wb") as log:
             worker = subprocess.Popen(
                 [WOOLWATCH, "worker", *self.endpoints(), *self.places(), *flags],
                 env=self._environment(environment),
@@ -155,6 +154,7 @@ class Installation:
                 stderr=subprocess.STDOUT,
             )
         self._workers.append(worker)
+        self._logs[worker] = path
         return worker
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
@@ -224,6 +224,10 @@ class Installation:
     def logs(self, *, characters: int = 3000) -> str:
         """The ends of the workers' logs."""
         return "\n".join(path.read_text()[-characters:] for path in sorted(self.folder.glob("worker-*.log")))
+
+    def log_of(self, worker: subprocess.Popen[bytes]) -> str:
+        """All that one worker has logged."""
+        return self._logs[worker].read_text(errors="replace")
 
     def _failed(self) -> list[subprocess.Popen[bytes]]:
         """Workers that ended, neither politely nor killed by the test."""

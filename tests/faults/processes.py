@@ -68,8 +68,18 @@ def frozen(worker: subprocess.Popen[bytes]) -> Iterator[None]:
 
 def memory_mib(worker: subprocess.Popen[bytes]) -> float:
     """Resident memory of a worker and its parts."""
-    total_kib = 0
+    return sum(memory_by_part(worker).values())
+
+
+def memory_by_part(worker: subprocess.Popen[bytes]) -> dict[str, float]:
+    """Resident memory in MiB of the worker itself, its engine and its rollup; what has ended is not there."""
+    found = {}
     for pid in (worker.pid, *children_of(worker.pid)):
-        status = Path(f"/proc/{pid}/status").read_text()
-        total_kib += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-    return total_kib / 1024
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            status = Path(f"/proc/{pid}/status").read_text().splitlines()
+            resident_kib = [int(line.split()[1]) for line in status if line.startswith("VmRSS")]
+            part = words[words.index("streams.child") + 1] if "streams.child" in words else "worker"
+            if resident_kib:
+                found[part] = resident_kib[0] / 1024
+    return found
