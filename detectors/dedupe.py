@@ -14,7 +14,7 @@ is only what comes out of order by more than the memory holds; it is judged, but
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,19 @@ FRESH, LATE, DUPLICATE, SKIPPED = 0, 1, 2, 3
 FORMAT = 1
 NEVER, _NO_BOUND = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
+_GONE = np.int64(NEVER).view(np.uint64)
+"""Time of an id that is about to be left out of the table."""
 _SPREAD, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(1)
 _LEAST_SLOTS = 1 << 10
+
+
+class _Before(NamedTuple):
+    """The last batch screened, with its outcome, and what was before."""
+
+    keys: NDArray[np.uint64]
+    outcome: NDArray[np.uint8]
+    max_ts_ms: NDArray[np.int64]
+    held: int
 
 
 class Dedupe:
@@ -56,6 +67,7 @@ class Dedupe:
         self._forgotten_ms: NDArray[np.int64] = np.full(1, NEVER, np.int64)
         self._held: NDArray[np.int64] = np.zeros(1, np.int64)
         self._ids: NDArray[np.uint64] = np.zeros((_LEAST_SLOTS, 2), np.uint64)
+        self._before: _Before | None = None
         self.dropped = 0
 
     @property
@@ -113,6 +125,7 @@ class Dedupe:
             FRESH, LATE, DUPLICATE or SKIPPED for each row.
         """
         outcome = np.empty(len(keys), np.uint8)
+        self._before = _Before(keys, outcome, self._max_ts_ms.copy(), self.held)
         if len(keys) and self._max_ts_ms[topic] == NEVER:
             self._make_room()
         limit = _NO_BOUND if self._max_ids is None else self._max_ids
@@ -135,6 +148,22 @@ class Dedupe:
             if first < len(keys):
                 self._make_room()
         return outcome
+
+    def take_back(self) -> bool:
+        """Be as before the last batch was screened. False, and nothing is changed, where too little is known for that.
+
+        That is where room was made, or a dead id came again.
+        """
+        before = self._before
+        if before is None:
+            return False
+        fresh = np.maximum(before.keys[before.outcome == FRESH], _ONE)
+        if self.held != before.held + len(fresh):
+            return False
+        _insert(np.stack([fresh, np.full(len(fresh), _GONE)], axis=1), NEVER, self._ids)
+        self._max_ts_ms, self._before = before.max_ts_ms, None
+        self._fill(self._ids, before.held, len(self._ids), NEVER + 1)
+        return True
 
     def snapshot(self) -> dict[str, NDArray[np.generic]]:
         """Copies of everything that later outcomes depend on."""
@@ -167,6 +196,7 @@ class Dedupe:
 
     def _make_room(self) -> None:
         """Purge the dead, and at the bound the oldest; then a table of which a quarter at most is taken."""
+        self._before = None
         alive_since = _lowest_watermark(self._max_ts_ms, self._lateness_ms)
         alive = _count_alive(self._ids, alive_since)
         if (

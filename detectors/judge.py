@@ -142,6 +142,10 @@ class Judge:
             questions=split_by_owner(entity, self.plan, source=self._partition, owners=self._owners),
         )
 
+    def take_back(self) -> bool:
+        """Be as before the last :meth:`ask`. False, and nothing is changed, where that can not be."""
+        return self._dedupe.take_back()
+
     # -- the second half -----------------------------------------------------------------------------------------
 
     def judge(self, inquiry: Inquiry, answers: Mapping[int, Answers]) -> Verdicts:

@@ -11,6 +11,7 @@
     ├── StateError               exit 3   a state was written by or for something else
     │   └── ForgottenError       exit 3   Redis lost what it had confirmed (sinks/redis_functions.py)
     ├── Abandoned                exit 3   a wait was let go, because the partition leaves
+    │   └── TakenBack            exit 3   so was a turn, and the state is that before it (streams/turn_order.py)
     └── FencedError              exit 3   a newer owner of the partition exists
 
 A bad event is not here: it is data (a dead letter), and never stops anything.

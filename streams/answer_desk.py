@@ -34,7 +34,7 @@ class AnswerDesk:
         self._answers: dict[int, dict[int, Answers]] = {}
         self._first_offset: dict[int, int] = {}
         self._arrived = asyncio.Event()
-        self._abandoned = False
+        self.abandoned = False
         self.unequal = 0
 
     def put(self, answers: Answers, offset: int) -> None:
@@ -66,7 +66,7 @@ class AnswerDesk:
         """
         waited_s = 0.0
         while not owners <= self._answers.get(turn, {}).keys():
-            if self._abandoned:
+            if self.abandoned:
                 raise Abandoned(f"turn {turn} waits for answers that cannot come any more")
             self._arrived.clear()
             try:
@@ -97,5 +97,5 @@ class AnswerDesk:
 
     def abandon(self) -> None:
         """Let every wait go, now and later."""
-        self._abandoned = True
+        self.abandoned = True
         self._arrived.set()

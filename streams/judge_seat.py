@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ from schemas.decode import decode_json
 from schemas.errors import Abandoned
 from schemas.events import TOPICS, EventBatch
 from schemas.partials import Block
-from schemas.sightings import encode_sightings
+from schemas.sightings import Answers, encode_sightings
 from sinks.faults import fault_point
 from sinks.patience import patiently
 from streams.answer_desk import AnswerDesk
@@ -42,7 +42,7 @@ from streams.meters import Sample
 from streams.outputs import Outputs
 from streams.placement import Placement
 from streams.seat_state import SeatState
-from streams.turn_order import Piece, TurnOrder
+from streams.turn_order import Piece, TakenBack, TurnOrder
 from streams.turns import Turn, claim_partition, new_claim, recorded_turns
 from streams.unlisted_names import UnlistedNames
 
@@ -208,20 +208,39 @@ class JudgeSeat:
         else:
             await self._switch_to(self._context.configs.config(piece.recorded.config))
         if piece.recorded is not None and piece.recorded.takes_labels:
-            self._stands_behind(piece.recorded)
-            await self._take_in(await self._learning.recorded(piece))
+            with self._letting_go(_nothing_to_undo):
+                self._stands_behind(piece.recorded)
+                await self._take_in(await self._learning.recorded(piece))
             return
         batch = await _compute(len(piece.records), lambda: self._decode(piece))
         models = await self._prepare(piece, batch)
         inquiry = await _compute(len(piece.records), lambda: self._judge.ask(batch))
-        await self._ask(piece, inquiry, models)
-        cut = piece.topic, piece.start, piece.next
-        answers = await self.desk.wait(inquiry.turn, set(inquiry.questions), cut)
+        answers = await self._answers(piece, inquiry, models)
         verdicts = await _compute(len(piece.records), lambda: self._core.verdicts(inquiry, answers))
         await self._learning.hand_on(self._judge, inquiry.turn)
         self.desk.done(inquiry.turn)
         self._context.meters.count_turn(TOPICS[piece.topic], self.partition, verdicts)
         self.outputs.put(verdicts)
+
+    async def _answers(
+        self, piece: Piece, inquiry: Inquiry, models: tuple[int, ...]
+    ) -> Mapping[int, Answers]:
+        with self._letting_go(self._judge.take_back):
+            await self._ask(piece, inquiry, models)
+            cut = piece.topic, piece.start, piece.next
+            return await self.desk.wait(inquiry.turn, set(inquiry.questions), cut)
+
+    @contextlib.contextmanager
+    def _letting_go(self, take_back: Callable[[], bool]) -> Iterator[None]:
+        """If the answers to a turn can not come any more, be as before it: whole, for a last checkpoint."""
+        standing = self._log_position, self._log_claim
+        try:
+            yield
+        except Abandoned as abandoned:
+            if not self.desk.abandoned or not take_back():
+                raise
+            self._log_position, self._log_claim = standing
+            raise TakenBack(str(abandoned)) from abandoned
 
     async def _prepare(self, piece: Piece, batch: EventBatch) -> tuple[int, ...]:
         """Let the models learn what was known before the events came; returns up to where, for the turn's record."""
@@ -239,10 +258,11 @@ class JudgeSeat:
         """Take in the labels that are durable now, each stretch as a turn of its own; events wait for all of them."""
         limit_ms = None if newest_ms is None else newest_ms + self._judge.config.lateness_ms
         async for intake in self._learning.new(limit_ms=limit_ms):
-            recorded = self._learning.record(intake, self._judge, self._claim.claim)
-            self._log_position, self._log_claim = await recorded + 1, self._claim.claim
-            fault_point("labels.recorded")
-            await self._take_in(intake)
+            with self._letting_go(_nothing_to_undo):
+                recorded = self._learning.record(intake, self._judge, self._claim.claim)
+                self._log_position, self._log_claim = await recorded + 1, self._claim.claim
+                fault_point("labels.recorded")
+                await self._take_in(intake)
             if until():
                 return
 
@@ -393,6 +413,11 @@ class JudgeSeat:
         await self.order.close()
         await self.checkpoint()
         await self.outputs.close()
+
+
+def _nothing_to_undo() -> bool:
+    """Labels change nothing before their turn's receipt is there."""
+    return True
 
 
 async def _compute(rows: int, work: Callable[[], Result]) -> Result:

@@ -16,6 +16,10 @@ from streams.batches import Batch
 from streams.turns import Turn
 
 
+class TakenBack(Abandoned):
+    """A turn was let go, and the state is as it was before the turn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """The records of one turn: of topic number ``topic`` those in [start, next).
@@ -169,9 +173,9 @@ class TurnOrder:
     async def _or_close(self, work: Callable[..., Awaitable[None]], *of: Any) -> None:
         try:
             await work(*of)
-        except BaseException:
-            # The state stands in the middle of a turn: nobody may go on from it.
-            self._closed = self._broken_off = True
+        except BaseException as error:
+            # But for a turn taken back, the state stands in the middle of one: nobody may go on from it.
+            self._closed, self._broken_off = True, not isinstance(error, TakenBack)
             self._moved.notify_all()
             raise
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.dedupe import Dedupe
+from detectors.dedupe import DUPLICATE, FRESH, Dedupe
 from tests.dedupe_oracle import DedupeOracle
 
 rows = st.lists(
@@ -64,3 +64,44 @@ def test_at_the_bound_the_cut_changes_nothing_and_no_more_is_held(
         assert truth == [
             oracle.screen(topic, key, ts_ms, int(eligible)) for topic, key, ts_ms, eligible in part
         ]
+
+
+@settings(max_examples=300, deadline=None)
+@given(before=rows, taken_back=rows.filter(bool), after=rows, lateness_ms=st.integers(0, 30))
+def test_a_batch_that_is_taken_back_was_never_there(
+    before: list[tuple[int, int, int, bool]],
+    taken_back: list[tuple[int, int, int, bool]],
+    after: list[tuple[int, int, int, bool]],
+    lateness_ms: int,
+) -> None:
+    one, other = Dedupe(lateness_ms), Dedupe(lateness_ms)
+    for dedupe in (one, other):
+        screen(dedupe, before)
+    batch = [(0, *row[1:]) for row in taken_back]
+    screen(one, batch)
+    if not one.take_back():
+        screen(other, batch)
+    assert not one.take_back()
+    assert (one.held, one.max_ts_ms(0), one.max_ts_ms(1)) == (
+        other.held,
+        other.max_ts_ms(0),
+        other.max_ts_ms(1),
+    )
+    assert screen(one, after) == screen(other, after)
+
+
+def test_what_can_be_taken_back() -> None:
+    dedupe = Dedupe(10)
+    many = np.arange(1, 600, dtype=np.uint64)
+    all_of_them = np.ones(len(many), np.uint8)
+    assert not dedupe.take_back()
+    dedupe.screen(0, many[:1], np.array([100]), all_of_them[:1])
+    assert not dedupe.take_back()  # a topic's first event makes room
+    dedupe.screen(0, many[:3], np.array([101, 101, 105]), all_of_them[:3])
+    assert dedupe.take_back()
+    assert (dedupe.held, dedupe.max_ts_ms(0)) == (1, 100)
+    assert dedupe.screen(0, many[:3], np.full(3, 120), all_of_them[:3]).tolist() == [DUPLICATE, FRESH, FRESH]
+    dedupe.screen(0, many[:1], np.array([130]), all_of_them[:1])
+    assert not dedupe.take_back()  # the dead id came again
+    dedupe.screen(0, many, np.full(len(many), 130), all_of_them)
+    assert not dedupe.take_back()  # the table grew

@@ -169,6 +169,31 @@ async def _nothing() -> None:
     return
 
 
+def test_a_turn_that_gets_no_answers_is_all_that_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: MemoryLogs
+) -> None:
+    async def scenario(logs: MemoryLogs) -> None:
+        out = WayOut(logs)
+        leaving = await logs.take_seat(out)
+        for start in (0, 10, 20):
+            await logs.judge(leaving, start, start + 10)
+        logs.forget(leaving)
+        out.sleeps_before = "sightings"
+        judging = asyncio.create_task(logs.judge(leaving, 30, 40))
+        await out.asleep.wait()
+        leaving.abandon()
+        out.wake()
+        with pytest.raises(Abandoned):
+            await judging
+        await leaving.close()
+        last = await logs.take_seat()
+        assert last.order.recorded_left == 1
+        assert last.start_positions[TOPICS[0]] == 30
+        await judge_all(logs, last)
+
+    same(on_logs(tmp_path, monkeypatch, scenario), expected)
+
+
 def test_a_seat_that_is_given_up_is_gone_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(logs: MemoryLogs) -> None:
         seat = await logs.take_seat()
