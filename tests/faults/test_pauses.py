@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import MakeRun
-from tests.faults.processes import frozen
+from tests.faults.processes import frozen, wait_for_parts
 from tests.made_events import made_events
 from tests.services import REPOSITORY, KafkaBroker, RedisServer
 
@@ -53,6 +53,7 @@ def test_a_worker_frozen_past_its_session_disturbs_nobody_when_it_wakes(
         assert code in (0, 3), code  # the one that slept may have ended as fenced
     # Whatever the sleeper did not hand on, its successor does.
     last = run.installation.start_worker()
+    wait_for_parts(last)
     run.finish(last)
 
 
