@@ -64,6 +64,9 @@ class _Meta(msgspec.Struct):
     windows: list[tuple[int, int, _Window]]
 
 
+_meta_decoder = msgspec.msgpack.Decoder(_Meta)
+
+
 class KpiCounts:
     """Counts for the KPI alerts of one partition.
 
@@ -228,7 +231,7 @@ class KpiCounts:
     def restore(self, state: Mapping[str, NDArray[Any] | bytes], watermark_ms: int) -> None:
         """Take up a snapshot, perhaps of other plans: what is counted alike goes on."""
         try:
-            meta = msgspec.msgpack.decode(bytes(state["meta"]), type=_Meta)
+            meta = _meta_decoder.decode(bytes(state["meta"]))
         except (KeyError, msgspec.DecodeError) as error:
             raise StateError("the KPI counts of a checkpoint cannot be read by this version") from error
         mine = [_identity(plan) for plan in self.plans]

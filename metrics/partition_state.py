@@ -63,6 +63,9 @@ class _Meta(msgspec.Struct):
     retention: str | None = None
 
 
+_meta_decoder = msgspec.msgpack.Decoder(_Meta)
+
+
 def take_state(metrics: PartitionMetrics) -> dict[str, NDArray[Any] | bytes]:
     """Copy the state; see :meth:`PartitionMetrics.snapshot`."""
     t = metrics.counts.tables
@@ -138,7 +141,7 @@ def restore_state(metrics: PartitionMetrics, state: State) -> None:
 
 def _decoded_meta(state: State) -> _Meta:
     try:
-        meta = msgspec.msgpack.decode(bytes(state["meta"]), type=_Meta)
+        meta = _meta_decoder.decode(bytes(state["meta"]))
     except (KeyError, msgspec.DecodeError) as error:
         raise StateError("the counts of a checkpoint cannot be read by this version") from error
     if meta.version != VERSION:

@@ -224,6 +224,9 @@ def parse_config(documents: Mapping[str, bytes]) -> tuple[Config, list[ConfigNot
     return config, findings.notices
 
 
+_decoder = msgspec.json.Decoder(Config)
+
+
 def config_from_json(raw: bytes) -> Config:
     """Take up a config that :meth:`Config.to_json` wrote, exactly.
 
@@ -233,7 +236,7 @@ def config_from_json(raw: bytes) -> Config:
         If these are no such bytes, or those of a version that knew other blocks.
     """
     try:
-        return msgspec.json.decode(raw, type=Config)
+        return _decoder.decode(raw)
     except msgspec.DecodeError as error:
         raise StateError(f"a kept config cannot be read by this version: {error}") from error
 

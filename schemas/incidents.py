@@ -79,6 +79,7 @@ class IncidentCounts(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(IncidentCounts)
+_scope_decoder = msgspec.json.Decoder(tuple[str, str | None, int])
 
 
 def incident_block(incident: Incident, counts: IncidentCounts, *, source: int, turn: int) -> Block:
@@ -97,7 +98,7 @@ def incident_of(key: BlockKey) -> Incident:
         The block is about something else.
     """
     try:
-        dim, dim_value, period_ms = msgspec.json.decode(key.scope, type=tuple[str, str | None, int])
+        dim, dim_value, period_ms = _scope_decoder.decode(key.scope)
     except msgspec.DecodeError as error:
         raise StateError(f"a block of {key.metric} is no incident: {error}") from error
     return Incident(key.name, dim, dim_value, key.campaign, key.start_ms or 0, period_ms)

@@ -118,13 +118,17 @@ class KpiProgress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 Rows = DauRows | FunnelRows | EventRows | RetentionRows | KpiRows | KpiProgress
 
-_SHAPES: dict[str, type[Rows]] = {
-    DAU: DauRows,
-    FUNNEL: FunnelRows,
-    EVENTS: EventRows,
-    RETENTION: RetentionRows,
-    KPI: KpiRows,
-    KPI_PROGRESS: KpiProgress,
+# Made here, for msgspec crashes when two threads are the first to use one type at the same time.
+_DECODERS: dict[str, msgspec.msgpack.Decoder[Rows]] = {
+    metric: msgspec.msgpack.Decoder(shape)
+    for metric, shape in (
+        (DAU, DauRows),
+        (FUNNEL, FunnelRows),
+        (EVENTS, EventRows),
+        (RETENTION, RetentionRows),
+        (KPI, KpiRows),
+        (KPI_PROGRESS, KpiProgress),
+    )
 }
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -153,4 +157,4 @@ def decode_rows(block: Block) -> Rows:
     msgspec.DecodeError
         The bytes are not what the block's metric says.
     """
-    return msgspec.msgpack.decode(block.rows, type=_SHAPES[block.key.metric])
+    return _DECODERS[block.key.metric].decode(block.rows)

@@ -51,6 +51,9 @@ class Job(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
 
 
+_job_decoder = msgspec.json.Decoder(Job)
+
+
 class Reply(msgspec.Struct, frozen=True):
     """How one message ended; ``again``: another try may help."""
 
@@ -199,7 +202,7 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    job = _job_decoder.decode(sys.stdin.buffer.read())
     pin_addresses(allow_private=job.allow_private)
     try:
         way = _way(job)

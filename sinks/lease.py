@@ -36,6 +36,9 @@ class _Written(msgspec.Struct, frozen=True):
     until_ms: int
 
 
+_decoder = msgspec.json.Decoder(_Written)
+
+
 def _now_ms() -> int:
     return int(time.time() * 1000)
 
@@ -114,6 +117,6 @@ class Lease:
 def _end_of(content: bytes) -> int:
     """When a lease ends; what can not be read has ended."""
     try:
-        return msgspec.json.decode(content, type=_Written).until_ms
+        return _decoder.decode(content).until_ms
     except msgspec.DecodeError:
         return 0

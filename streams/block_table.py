@@ -10,6 +10,7 @@ that went had; when such a one comes back, a key that another owner has dropped 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.tables.table import Table
 
 from streams.batches import TP
+
+_FAUST_LOG = logging.getLogger("faust")
+"""What they say beyond warnings is Faust's own business, and a table of all partitions at each rebalance."""
 
 
 class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not exist at run time
@@ -30,6 +34,8 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
     args, kwargs
         As of ``faust.Table``.
     """
+
+    logger = _FAUST_LOG
 
     def __init__(self, *args: Any, turn_of: Callable[[bytes], int], **kwargs: Any) -> None:
         super().__init__(*args, key_type=bytes, value_type=bytes, **kwargs)
@@ -105,6 +111,8 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
 class BlockRecovery(Recovery):
     """Faust's reading of changelogs; what is read from the beginning begins empty, and a rebalance may come anywhen."""
 
+    logger = _FAUST_LOG
+
     def _add(self, table: Any, tp: TP, offsets: Any) -> None:
         super()._add(table, tp, offsets)
         if offsets[tp] is None:
@@ -119,6 +127,8 @@ class BlockRecovery(Recovery):
 
 class BlockTables(TableManager):
     """The tables of an app, all of them :class:`BlockTable`."""
+
+    logger = _FAUST_LOG
 
     @property
     def recovery(self) -> Recovery:

@@ -137,7 +137,7 @@ class Engine:
             try:
                 await seat.take(batch)
             except Abandoned:
-                log.info("judge %d: a turn is left to the next owner", batch.partition)
+                log.debug("judge %d: a turn is left to the next owner", batch.partition)
 
     async def profiles(self, batches: AsyncIterator[Batch]) -> None:
         """Count sightings and answer them."""

@@ -49,7 +49,10 @@ class Order(msgspec.Struct, frozen=True):
     @classmethod
     def decode(cls, raw: bytes) -> Order:
         """Read what the worker wrote as JSON."""
-        return msgspec.json.decode(raw, type=cls)
+        return _order_decoder.decode(raw)
+
+
+_order_decoder = msgspec.json.Decoder(Order)
 
 
 def end_at_once_on_signals() -> None:
