@@ -192,6 +192,7 @@ class Dedupe:
         # A checkpoint from before there was a bound has none.
         self._forgotten_ms = np.array(state.get("forgotten_ms", self._forgotten_ms), np.int64)
         pairs = np.array(state["ids"], np.uint64).reshape(-1, 2)
+        # As large as it was, neither more nor less: when room is made next is part of the outcomes at the bound.
         self._fill(pairs, len(pairs), number["slots"], NEVER)
 
     def _make_room(self) -> None:
@@ -208,16 +209,20 @@ class Dedupe:
             ts_ms = pairs[:, 1].view(np.int64)
             self._forgotten_ms[0] = np.partition(ts_ms, alive - keep - 1)[alive - keep - 1]
             kept = pairs[ts_ms > self._forgotten_ms[0]]
-            self._fill(kept, len(kept), _LEAST_SLOTS, NEVER)
+            self._fill(kept, len(kept), self._slots_for(len(kept)), NEVER)
             self.dropped += alive - len(kept)
         else:
-            self._fill(self._ids, alive, _LEAST_SLOTS, alive_since)
+            self._fill(self._ids, alive, self._slots_for(alive), alive_since)
 
-    def _fill(self, pairs: NDArray[np.uint64], alive: int, slots: int, alive_since: int) -> None:
-        """Make a table of at least this many slots for those pairs that are alive."""
-        most = _NO_BOUND if self._max_ids is None else 2 * self._max_ids
+    def _slots_for(self, alive: int) -> int:
+        """Size of a table with room for as many ids again."""
+        slots, most = _LEAST_SLOTS, _NO_BOUND if self._max_ids is None else 2 * self._max_ids
         while slots < 4 * alive and (slots < most or slots < 2 * alive):
             slots *= 2
+        return slots
+
+    def _fill(self, pairs: NDArray[np.uint64], alive: int, slots: int, alive_since: int) -> None:
+        """Make a table of those pairs that are alive."""
         self._ids = np.zeros((slots, 2), np.uint64)
         self._held[0] = alive
         _insert(pairs, alive_since, self._ids)

@@ -93,6 +93,21 @@ def test_memory_follows_the_ids_that_are_alive() -> None:
     assert dedupe.dropped == 0
 
 
+@pytest.mark.parametrize("max_ids", [None, 3_000])
+def test_restarts_leave_the_memory_as_large_as_it_was(max_ids: int | None) -> None:
+    never_stopped, restarted = Dedupe(1_000, max_ids=max_ids), Dedupe(1_000, max_ids=max_ids)
+    for number in range(100):
+        keys = np.arange(1, 701, dtype=np.uint64) + np.uint64(700 * number)
+        times, eligible = (keys + 10**6).astype(np.int64), np.ones(700, np.uint8)
+        for dedupe in (never_stopped, restarted):
+            dedupe.screen(0, keys, times, eligible)
+        before, restarted = restarted, Dedupe(1_000, max_ids=max_ids)
+        restarted.restore(before.snapshot())
+        assert (restarted.held, len(restarted._ids)) == (never_stopped.held, len(never_stopped._ids)), number
+        assert restarted.take_back() is False
+    assert len(restarted._ids) <= 8_192
+
+
 def test_at_the_bound_the_oldest_ids_go_and_are_counted() -> None:
     draw = random.Random(1)
     times = [10**12 + draw.randrange(LATENESS_MS // 2) for _ in range(10_000)]
