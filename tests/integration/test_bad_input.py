@@ -127,7 +127,8 @@ BROKEN: dict[str, Bad] = {
     "name not listed under strict": Bad(line("strict", event="LEAKED"), "unknown_event", "$.event"),
 }
 QUARANTINED: dict[str, Bad] = {
-    "in twenty minutes": Bad(line("soon", ts=NOW_MS + 1_800_000), "in_the_future", "$.ts"),
+    # Hours, for the record's own time is that of its sending, long after this line in a run of all tests.
+    "in some hours": Bad(line("soon", ts=NOW_MS + 5 * 3_600_000), "in_the_future", "$.ts"),
     "from next week": Bad(line("week", ts=NOW_MS + WEEK_MS), "in_the_future", "$.ts"),
 }
 """Live only: a replay knows no future."""

@@ -13,6 +13,7 @@ from streams.brokers import Brokers
 from streams.topics import TopicSpec, ensure_topics, open_topics
 from tests.integration.transport_bench import Bench, in_transaction
 from tests.services import KafkaBroker
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -77,10 +78,12 @@ def test_offsets_are_those_of_the_readable_log(bench: Bench) -> None:
         in_transaction(producer, TP(topic, 0), range(4))
         with bench.admin() as topics:
             assert topics.begin_offsets(topic) == {TP(topic, 0): 0, TP(topic, 1): 0}
-            assert topics.end_offsets(topic) == {TP(topic, 0): 5, TP(topic, 1): 0}
+            committed = {TP(topic, 0): 5, TP(topic, 1): 0}
+            # The broker writes the marker that ends a transaction after it has answered.
+            wait_until(lambda: topics.end_offsets(topic) == committed, "the transaction does not end")
             producer.begin_transaction()
             producer.send(topic, partition=0, value=b"open").get(timeout=30)
-            assert topics.end_offsets(topic) == {TP(topic, 0): 5, TP(topic, 1): 0}
+            assert topics.end_offsets(topic) == committed
             producer.abort_transaction()
             assert topics.begin_offsets("never-made") == topics.end_offsets("never-made") == {}
 
