@@ -89,7 +89,7 @@ def run_from_verdicts(
 
     places = Settings(out=tables, state=state)
     read = [config_folder_in(folder, lambda _: None) for folder in config_folders]
-    kept = KeptConfigs(read, places.state_folder, ring)
+    kept = KeptConfigs(read, places.state_store, ring)
     with progress("judging again", None) as advance:
         report = rejudge(places.out_store, kept, ring, since_ms=since_ms, until_ms=until_ms, progress=advance)
     click.echo(as_text(report))

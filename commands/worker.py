@@ -59,13 +59,14 @@ def worker(config_folder: Path | None, **options: Any) -> None:
     settings = settings_of(config, **options)
     ring = load_key(settings.key_file)
     read_channels(config.alerts)  # or say now what is missing
-    lists = ListStore(settings.state_folder, ring)
-    lists.keep_all(read.lists)
+    lists = ListStore(settings.state_store, ring)
     watch = None if config_folder is None else ConfigWatch(config_folder, config, lists)
     warm_up()  # before partitions are taken, not within the first batch
 
     async def run() -> int:
         end_at_once_on_signals()
-        return await run_worker(settings, config, partitions=await prepare(settings), watch=watch)
+        partitions = await prepare(settings)
+        lists.keep_all(read.lists)
+        return await run_worker(settings, config, partitions=partitions, watch=watch)
 
     sys.exit(asyncio.run(run()))

@@ -101,7 +101,7 @@ class Shard:
         ------
         StateError
             The record does not fit its config, or ``plans`` gave another one. The shard must not be used any
-            more.
+            more. Whatever else ``plans`` raises changes nothing: take the record again.
         """
         if isinstance(record, Claim):
             self._claims[record.source] = record.claim
@@ -111,6 +111,7 @@ class Shard:
         layout = self._layouts.get(record.config)
         if layout is None or self._configs.get(record.source) != record.config:
             layout = self._turn_to(record.source, record.config, plans)
+        self._note_applied(record)
         questions = self._arrange(record, layout)
         values = np.empty(questions.answers, np.int64)
         for feed in layout.feeds:
@@ -207,19 +208,25 @@ class Shard:
         self._layouts = {}
 
     def _is_due(self, turn: Sightings) -> bool:
-        """Whether a turn is to be applied; counts why not, and remembers if it is."""
-        counters, source = self.counters, (turn.topic, turn.source)
+        """Whether a turn is to be applied; counts why not."""
+        counters = self.counters
         if self._claims.get(turn.source, turn.claim) != turn.claim:
             counters.voids += 1
             return False
-        applied = self._applied.get(source, turn.start)
+        applied = self._applied_up_to(turn)
         if turn.start < applied:
             counters.repeats += 1
             counters.overlaps += turn.next > applied
             return False
-        counters.gaps += turn.start > applied and turn.source == self.owner
-        self._applied[source] = turn.next
         return True
+
+    def _note_applied(self, turn: Sightings) -> None:
+        self.counters.gaps += turn.start > self._applied_up_to(turn) and turn.source == self.owner
+        self._applied[turn.topic, turn.source] = turn.next
+
+    def _applied_up_to(self, turn: Sightings) -> int:
+        """The offset behind the source's last turn; where it begins with this one, this one's own."""
+        return self._applied.get((turn.topic, turn.source), turn.start)
 
     def _turn_to(self, source: int, config: bytes, plans: Plans) -> Layout:
         """The layout of a config. Where the source turns to it just now, tables are made and others go."""

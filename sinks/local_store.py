@@ -1,4 +1,4 @@
-"""Tables in a folder of a local disk, or of a shared one that has hard links, atomic renames and locks."""
+"""Tables and state in a folder of a local disk, or of a shared one that has hard links, atomic renames and locks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -52,7 +53,7 @@ class LocalStore:
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             kept_from = error.strerror
         if kept_from is not None:
-            raise RefusedError(f"the tables can not be written to {self._root}: {kept_from}")
+            raise RefusedError(f"{self._root} can not be written to: {kept_from}")
 
     def read(self, name: str, *, durable: bool = False) -> bytes | None:
         """See :meth:`sinks.store.Store.read`."""
@@ -67,6 +68,10 @@ class LocalStore:
     def open(self, name: str) -> File:
         """See :meth:`sinks.store.Store.open`."""
         return pa.OSFile(str(self._root / name), "rb")
+
+    def fetch(self, name: str) -> BinaryIO:
+        """See :meth:`sinks.store.Store.fetch`; the file itself."""
+        return (self._root / name).open("rb")
 
     def names(self, folder: str) -> list[str]:
         """See :meth:`sinks.store.Store.names`."""
@@ -103,6 +108,30 @@ class LocalStore:
         make_folder(path.parent)
         make_folder(staged.parent)
         return create_if_absent(path, content, by_way_of=staged)
+
+    def put(self, name: str, parts: Iterable[bytes]) -> None:
+        """See :meth:`sinks.store.Store.put`.
+
+        What other writers of the same folder have staged is removed: they are dead, or may call again.
+        """
+        path = self._root / name
+        staging = self._root / STAGING_FOLDER / path.parent.relative_to(self._root)
+        make_folder(path.parent)
+        make_folder(staging)
+        staged = staging / f"{path.name}.{uuid.uuid4().hex}.staged"
+        try:
+            with staged.open("wb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+            fault_point("state.staged")
+            staged.replace(path)
+        except OSError:
+            staged.unlink(missing_ok=True)  # on a full disk it would be in its own way
+            raise
+        sync(path.parent)
+        for left in staging.glob("*.staged"):
+            left.unlink(missing_ok=True)
 
     def write(self, files: Sequence[tuple[str, Fill]]) -> None:
         """See :meth:`sinks.store.Store.write`."""

@@ -1,4 +1,4 @@
-"""Tables in a bucket of an S3-compatible store.
+"""Tables and state in a bucket of an S3-compatible store.
 
 An object appears whole, and what a call wrote is durable and seen by everybody when the store answers: both are S3's
 own promise. Two more things are asked of it: to create an object only if there is none of that name
@@ -13,12 +13,13 @@ import io
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from ipaddress import ip_address
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 import obstore
@@ -33,6 +34,7 @@ from sinks.store import LOG_FOLDER, File, Fill, UncertainError, side_by_side
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+    from obstore import GetOptions
     from obstore.store import ClientConfig
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,8 @@ class ObjectStore:
     ----------
     uri
         ``s3://bucket`` or ``s3://bucket/prefix``.
+    flag
+        By which it was given, for the message.
     environment
         Of the process.
 
@@ -90,8 +94,8 @@ class ObjectStore:
     largest_bytes = 128 << 20
     """See :attr:`sinks.store.Store.largest_bytes`; a file is made in memory, which takes some twice its size."""
 
-    def __init__(self, uri: str, *, environment: Mapping[str, str] = os.environ) -> None:
-        bucket, prefix = _place(uri)
+    def __init__(self, uri: str, *, flag: str = "--out", environment: Mapping[str, str] = os.environ) -> None:
+        bucket, prefix = _place(uri, flag)
         self._name = f"{SCHEME}://{bucket}{'/' if prefix else ''}{prefix}"
         self._bucket = bucket
         client: ClientConfig = {
@@ -153,6 +157,23 @@ class ObjectStore:
                 return pa.BufferReader(pa.py_buffer(found.bytes()))
             return pa.PythonFile(_Ranges(self._store, name, found.meta["size"]), mode="r")
 
+    def fetch(self, name: str) -> BinaryIO:
+        """See :meth:`sinks.store.Store.fetch`; a copy without a name, fetched in pieces of one version."""
+        file = tempfile.TemporaryFile(prefix="woolwatch-")  # noqa: SIM115 (the caller closes it)
+        try:
+            with _as_os_errors():
+                meta = obstore.head(self._store, name)
+                for first in range(0, meta["size"], _IN_MEMORY_BYTES):
+                    piece = (first, min(first + _IN_MEMORY_BYTES, meta["size"]))
+                    options: GetOptions = {"range": piece, "if_match": meta["e_tag"]}
+                    file.write(obstore.get(self._store, name, options=options).bytes())
+            file.flush()
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
     def names(self, folder: str) -> list[str]:
         """See :meth:`sinks.store.Store.names`."""
         with _as_os_errors():
@@ -180,6 +201,17 @@ class ObjectStore:
             # Perhaps by ourselves: the answer to the first try may have been lost.
             return self.read(name) == content
         return True
+
+    def put(self, name: str, parts: Iterable[bytes]) -> None:
+        """See :meth:`sinks.store.Store.put`; it appears with its last part."""
+        with _as_os_errors():
+            obstore.put(
+                self._store,
+                name,
+                iter(parts),
+                chunk_size=_IN_MEMORY_BYTES,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
 
     def write(self, files: Sequence[tuple[str, Fill]]) -> None:
         """See :meth:`sinks.store.Store.write`."""
@@ -334,13 +366,13 @@ class _Ranges(io.RawIOBase):
         return length
 
 
-def _place(uri: str) -> tuple[str, str]:
+def _place(uri: str, flag: str) -> tuple[str, str]:
     found = _PLACE.fullmatch(uri)
     parts = [part for part in (found[2] or "").split("/") if part] if found else []
     if found is None or {".", ".."} & set(parts):
         # What was given is not shown: it may hold a secret.
         raise ConfigError(
-            file="--out",
+            file=flag,
             path="$",
             found="an s3:// URI that is none of a bucket",
             expected="s3://bucket/prefix, of letters, digits and ._=-; credentials and endpoint by AWS_... variables",

@@ -1,4 +1,4 @@
-"""Where tables are kept: the few things that a sink asks of a folder or a bucket.
+"""Where tables are kept, and state: the few things that are asked of a folder or a bucket.
 
 Everything has a *name*: its path below the root, with ``/`` between the parts, such as
 ``verdicts/date=2026-01-31/p0-00000000000000000000-0.parquet``. What begins with ``_`` is no table: ``_log/`` says what
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeAlias, TypeVar
 
 LOG_FOLDER = "_log"
 STAGING_FOLDER = "_staging"
@@ -34,7 +34,8 @@ class Store(Protocol):
 
     - What a call wrote is durable when it returns, its name included.
     - A file stands below a table's folder whole or not at all: names of tables come into being by :meth:`publish` and
-      :meth:`replace` alone, those of the log by :meth:`create`. What is in ``_staging/`` may be half a file.
+      :meth:`replace` alone, those of the log by :meth:`create`, those of the state by :meth:`put` and :meth:`create`.
+      What is in ``_staging/`` may be half a file.
     - Of many who :meth:`create` one name, one gets True.
     - Every call may be repeated after an error, whatever the first one did.
 
@@ -79,6 +80,19 @@ class Store(Protocol):
         """
         ...
 
+    def fetch(self, name: str) -> BinaryIO:
+        """A file of this machine, open for reading, with all that stands at a name; for large ones, and for mapping.
+
+        The file itself on a disk; else a copy in the folder for temporary files, which goes when it is closed and
+        no longer mapped, however the process ends.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is none.
+        """
+        ...
+
     def names(self, folder: str) -> list[str]:
         """Names of all files in a folder and in those in it, sorted; none where there is no such folder.
 
@@ -113,6 +127,18 @@ class Store(Protocol):
         ------
         UncertainError
             Nobody knows whether it was created, or will be yet: the caller keeps whatever the content refers to.
+        """
+        ...
+
+    def put(self, name: str, parts: Iterable[bytes]) -> None:
+        """Put a file in the place of whatever stands there; the last of many writers wins.
+
+        Parameters
+        ----------
+        name
+            Of the file; a reader sees the whole old one or the whole new one.
+        parts
+            The new one's content. Only a few of them are in memory at a time.
         """
         ...
 

@@ -1,6 +1,6 @@
-"""State on disk: written whole or not at all, numbered by the position at which it stands.
+"""State on a disk or in a bucket: written whole or not at all, numbered by the position at which it stands.
 
-A checkpoint is one file, ``<state>/checkpoints/<owner>/<position>.state``. In every format: a magic line, the length of
+A checkpoint is one file, ``checkpoints/<owner>/<position>.state``. In every format: a magic line, the length of
 a JSON head, the head with the format's number, the content, and a digest over all of it; so a torn file is told from
 one of a later version. A torn one is passed over for the one before it.
 
@@ -21,10 +21,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -34,12 +32,16 @@ from numpy.typing import NDArray
 
 from schemas.errors import StateError
 from sinks.faults import fault_point
+from sinks.store import Store
 
 log = logging.getLogger(__name__)
 
+THE_STATE = "the state"
+"""Who is waited for, when it can not be read or written."""
 FORMAT = 2
 """Written; this one and those before it are read."""
 KEPT = 2
+_SUFFIX = ".state"
 _MAGIC = b"woolwatch state\n"
 _LENGTH_BYTES = 8
 _DIGEST_BYTES = 32
@@ -63,18 +65,18 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one owner (``judge-0003``, ``shard-0003``) below a state folder.
+    """The checkpoints of one owner (``judge-0003``, ``shard-0003``).
 
     Parameters
     ----------
-    root
-        The state folder, shared by all workers.
+    state
+        Where the state is, the same place for all workers.
     owner
         Whose state.
     """
 
-    def __init__(self, root: Path, owner: str) -> None:
-        self._folder = root / "checkpoints" / owner
+    def __init__(self, state: Store, owner: str) -> None:
+        self._state, self._folder = state, f"checkpoints/{owner}"
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write one, durably, then remove all but the newest two. Cost: about 0.4 s a million keys.
@@ -82,21 +84,11 @@ class CheckpointStore:
         Raises
         ------
         OSError
-            The disk does not take it; the same call may be made again.
+            The disk or the store does not take it; the same call may be made again.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{checkpoint.position:020d}.state"
-        staged = path.with_suffix(f".{secrets.token_hex(4)}.staged")
-        try:
-            _write(checkpoint, staged)
-        except OSError:
-            staged.unlink(missing_ok=True)  # on a full disk it would be in its own way
-            raise
-        fault_point("checkpoint.staged")
-        staged.replace(path)
-        sync_folder(self._folder)
+        self._state.put(f"{self._folder}/{checkpoint.position:020d}{_SUFFIX}", _file(checkpoint))
         fault_point("checkpoint.saved")
-        self._prune()
+        self._state.remove(self._names()[:-KEPT])
 
     def load(self) -> Checkpoint | None:
         """The newest whole one; None when there is none.
@@ -105,42 +97,43 @@ class CheckpointStore:
         ------
         StateError
             A file is of a format from the future.
+        OSError
+            The disk or the store can not be read; call again.
         """
-        for path in sorted(self._folder.glob("*.state"), reverse=True):
+        for name in reversed(self._names()):
             try:
-                checkpoint = _read(path)
+                checkpoint = self._read(name)
             except FileNotFoundError:
-                continue  # pruned by its owner while we looked
+                continue  # removed by its owner while we looked
             if checkpoint is not None:
                 return checkpoint
-            log.error("checkpoint %s is torn or altered: the one before it is taken", path.name)
+            log.error("checkpoint %s is torn or altered: the one before it is taken", name)
         return None
 
-    def _prune(self) -> None:
-        for path in sorted(self._folder.glob("*.state"))[:-KEPT]:
-            path.unlink(missing_ok=True)
-        for path in self._folder.glob("*.staged"):
-            path.unlink(missing_ok=True)  # its writer is dead, or is overtaken and may try again
+    def _names(self) -> list[str]:
+        return [name for name in self._state.names(self._folder) if name.endswith(_SUFFIX)]
+
+    def _read(self, name: str) -> Checkpoint | None:
+        with self._state.fetch(name) as file:
+            if not _is_whole(file):
+                return None
+            file.seek(len(_MAGIC))
+            head = orjson.loads(file.read(_length(file)))
+            if head["format"] > FORMAT:
+                raise StateError(
+                    f"{name} is of state format {head['format']}; this version reads formats up to {FORMAT}"
+                )
+            chunk_bytes = head.get("chunk_bytes")
+            state = {entry["name"]: _read_array(file, entry, chunk_bytes) for entry in head["entries"]}
+        return Checkpoint(head["position"], head["meta"], state)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and new names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write(checkpoint: Checkpoint, path: Path) -> None:
+def _file(checkpoint: Checkpoint) -> Iterator[bytes]:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    with path.open("wb") as file:
-        for part in _parts(checkpoint):
-            digest.update(part)
-            file.write(part)
-        file.write(digest.digest())
-        file.flush()
-        os.fsync(file.fileno())
+    for part in _parts(checkpoint):
+        digest.update(part)
+        yield part
+    yield digest.digest()
 
 
 def _parts(checkpoint: Checkpoint) -> Iterator[bytes]:
@@ -173,21 +166,6 @@ def _bytes_of(value: NDArray[Any] | bytes) -> NDArray[np.uint8]:
 
 def _behind_length(part: bytes) -> tuple[bytes, bytes]:
     return len(part).to_bytes(_LENGTH_BYTES, "little"), part
-
-
-def _read(path: Path) -> Checkpoint | None:
-    with path.open("rb") as file:
-        if not _is_whole(file):
-            return None
-        file.seek(len(_MAGIC))
-        head = orjson.loads(file.read(_length(file)))
-        if head["format"] > FORMAT:
-            raise StateError(
-                f"{path.name} is of state format {head['format']}; this version reads formats up to {FORMAT}"
-            )
-        chunk_bytes = head.get("chunk_bytes")
-        state = {entry["name"]: _read_array(file, entry, chunk_bytes) for entry in head["entries"]}
-    return Checkpoint(head["position"], head["meta"], state)
 
 
 def _is_whole(file: BinaryIO) -> bool:

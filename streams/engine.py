@@ -19,7 +19,8 @@ from schemas.errors import Abandoned
 from schemas.events import TOPICS
 from schemas.keys import KeyRing
 from schemas.sightings import decode_answers
-from streams.context import ConfigStore, Context
+from streams.config_store import ConfigStore
+from streams.context import Context
 from streams.judge_seat import JudgeSeat
 from streams.learning import Tails, make_tails
 from streams.list_books import ListBooks
@@ -78,7 +79,7 @@ class Engine:
         self._leave_s = CLOSE_TIMEOUT_S
         self._tails: Tails | None = None
         self._reader = LogReader(settings, lambda: consumer_of(self.app))
-        configs = ConfigStore(settings.state_folder)
+        configs = ConfigStore(settings.state_store)
         configs.keep(config)
         self._context = Context(
             settings=settings,
@@ -86,7 +87,7 @@ class Engine:
             ring=ring,
             partitions=partitions,
             configs=configs,
-            lists=ListBooks(ring, ListStore(settings.state_folder, ring).content),
+            lists=ListBooks(ring, ListStore(settings.state_store, ring).content),
             send=self._send,
             redis=redis_client(settings),
         )

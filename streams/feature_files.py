@@ -1,29 +1,32 @@
-"""Judged features on disk: segments as files that never change, read through memory maps.
+"""Judged features as files that never change, read through memory maps.
 
-``<state>/judged/judge-0003/<name>.features``: a JSON head in a page of its own, then the columns one behind the other.
-A checkpoint names the files that belong to it; a file is durable before the checkpoint that names it.
+``judged/judge-0003/<name>.features`` of the state: a JSON head in a page of its own, then the columns one behind the
+other. A checkpoint names the files that belong to it; a file is durable before the checkpoint that names it. Of a state
+in a bucket there are copies on the disk of the worker that owns the partition.
 """
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import orjson
 
 from detectors.judged_features import JudgedFeatures, Segment, joined, sealed
 from schemas.errors import StateError
-from streams.checkpoints import KEPT, sync_folder
+from sinks.store import Store
+from streams.checkpoints import KEPT
+
+log = logging.getLogger(__name__)
 
 SEALED_ROWS = 16_384
 """Fewer rows stay in the checkpoint itself."""
 _LITTER_S = 3600.0
-"""What no checkpoint names is removed only then: another process may be about to name it."""
+"""What no checkpoint names is removed only so long after it was seen: another process may be about to name it."""
 _VERSION = 1
 _PAGE = 4096
 
@@ -33,15 +36,18 @@ class FeatureFiles:
 
     Parameters
     ----------
-    root
-        The state folder.
+    state
+        Where the state is.
     owner
         Whose (``judge-0003``).
+    clock
+        Seconds, for litter.
     """
 
-    def __init__(self, root: Path, owner: str) -> None:
-        self._folder = root / "judged" / owner
+    def __init__(self, state: Store, owner: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._state, self._folder, self._clock = state, f"judged/{owner}", clock
         self._named: deque[frozenset[str]] = deque(maxlen=KEPT)
+        self._unnamed_since: dict[str, float] = {}
 
     def load(self, names: Sequence[str]) -> list[Segment]:
         """The segments that a checkpoint names.
@@ -50,6 +56,8 @@ class FeatureFiles:
         ------
         StateError
             A file is missing or is none of ours.
+        OSError
+            The disk or the store can not be read; call again.
         """
         self._named.append(frozenset(names))
         return [self._read(name) for name in names]
@@ -60,7 +68,7 @@ class FeatureFiles:
         Raises
         ------
         OSError
-            The disk is full, or away. The memory is whole: call again.
+            The disk is full, or the store is away. The memory is whole: call again.
         """
         self._write_last(memory, turn)  # sealed by a call that failed
         if memory.tail_rows >= SEALED_ROWS:
@@ -72,59 +80,64 @@ class FeatureFiles:
         return [segment.name for segment in memory.segments]
 
     def checkpointed(self, names: Sequence[str]) -> None:
-        """Remove what the last checkpoints do not name."""
+        """Remove what the last checkpoints have not named for an hour."""
         self._named.append(frozenset(names))
-        wanted = frozenset().union(*self._named)
-        before_s = time.time() - _LITTER_S
-        for path in self._folder.glob("*"):
-            with contextlib.suppress(FileNotFoundError):  # a former owner may tidy up, too
-                if path.name not in wanted and path.stat().st_mtime < before_s:
-                    path.unlink()
+        wanted, now_s = frozenset[str]().union(*self._named), self._clock()
+        try:
+            unnamed = [name for name in self._state.names(self._folder) if _last(name) not in wanted]
+            self._unnamed_since = {name: self._unnamed_since.get(name, now_s) for name in unnamed}
+            self._state.remove([name for name in unnamed if self._unnamed_since[name] <= now_s - _LITTER_S])
+        except OSError as error:
+            log.debug("files in %s/%s are left for later: %s", self._state, self._folder, error)
 
     def _write_last(self, memory: JudgedFeatures, turn: int) -> None:
         if memory.segments and not memory.segments[-1].name:
             memory.replace(memory.segments[-1:], self._write(memory.segments[-1], turn))
 
     def _write(self, segment: Segment, turn: int) -> Segment:
-        self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{turn:020d}-{len(segment)}-{os.urandom(4).hex()}.features"
-        staged = self._folder / f"{name}.staged"
-        head = orjson.dumps(
-            {
-                "version": _VERSION,
-                "rows": len(segment),
-                "newest_ms": segment.newest_ms,
-                "inputs": segment.inputs,
-            }
-        )
-        pages = -(-(len(head) + 8) // _PAGE)
-        with staged.open("wb") as file:
-            file.write(len(head).to_bytes(8, "little") + head + bytes(pages * _PAGE - len(head) - 8))
-            for column in (segment.event, segment.user, segment.ts_ms, segment.order, segment.x):
-                file.write(np.ascontiguousarray(column).tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(self._folder / name)
-        sync_folder(self._folder)
+        self._state.put(f"{self._folder}/{name}", _parts(segment))
         return self._read(name)
 
     def _read(self, name: str) -> Segment:
-        path = self._folder / name
         try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
+            file = self._state.fetch(f"{self._folder}/{name}")
+        except FileNotFoundError as error:
+            raise StateError(f"{name} of the judged features is missing") from error
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            try:
                 head = orjson.loads(file.read(min(length, size)))
-            rows, inputs = head["rows"], tuple(head["inputs"])
-        except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise StateError(f"{name} of the judged features can not be read: {error}") from error
-        start = -(-(length + 8) // _PAGE) * _PAGE
-        if head["version"] != _VERSION or size != start + rows * 8 * (4 + len(inputs)):
-            raise StateError(f"{name} of the judged features is of another version or torn")
-        # One map a file, for a process may have only some 65,000.
-        numbers = np.memmap(path, np.uint64, "r", start, rows * (4 + len(inputs)))
+                rows, inputs = head["rows"], tuple(head["inputs"])
+            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+                raise StateError(f"{name} of the judged features can not be read: {error}") from error
+            start = -(-(length + 8) // _PAGE) * _PAGE
+            if head["version"] != _VERSION or size != start + rows * 8 * (4 + len(inputs)):
+                raise StateError(f"{name} of the judged features is of another version or torn")
+            # One map a file, for a process may have only some 65,000.
+            numbers = np.memmap(file, np.uint64, "r", start, rows * (4 + len(inputs)))
         event, user, ts_ms, order = numbers[: 4 * rows].reshape(4, rows)
         x = numbers[4 * rows :].view(np.float64).reshape(rows, len(inputs))
         return Segment(
             inputs, event, user, ts_ms.view(np.int64), order.view(np.int64), x, head["newest_ms"], name
         )
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _parts(segment: Segment) -> Iterator[bytes]:
+    head = orjson.dumps(
+        {
+            "version": _VERSION,
+            "rows": len(segment),
+            "newest_ms": segment.newest_ms,
+            "inputs": segment.inputs,
+        }
+    )
+    pages = -(-(len(head) + 8) // _PAGE)
+    yield len(head).to_bytes(8, "little") + head + bytes(pages * _PAGE - len(head) - 8)
+    for column in (segment.event, segment.user, segment.ts_ms, segment.order, segment.x):
+        yield np.ascontiguousarray(column).tobytes()

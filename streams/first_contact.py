@@ -1,4 +1,4 @@
-"""First contact with Kafka, Redis and the tables: tried again while nobody answers, given up where we are refused."""
+"""First contact with Kafka, Redis, and the stores of tables and state: tried again, given up where we are refused."""
 
 from __future__ import annotations
 
@@ -145,28 +145,25 @@ async def reach_redis(settings: Settings) -> None:
         await client.aclose()
 
 
-def reach_tables(settings: Settings, *, writing: bool) -> Store:
-    """The store of the tables, when it answers and lets us in.
+def reach_store(store: Store, *, writing: bool, wait_s: float | None) -> None:
+    """Return when the store of tables or state answers and lets us in.
 
     Raises
     ------
-    ConfigError
-        ``--out`` names no store.
     RefusedError
         It does not let us in, or can not do what is asked of it.
     UnreachableError
-        It did not answer within ``settings.wait_s``.
+        It did not answer within ``wait_s`` seconds.
     """
-    store, began_s = settings.out_store, time.monotonic()
+    began_s = time.monotonic()
     for pause_s in itertools.chain(_RETRY_S, itertools.repeat(_RETRY_S[-1])):
         try:
             store.check(writing=writing)
-            break
+            return
         except OSError as error:
-            _give_up_in_time(f"the store of {store}", began_s - pause_s, settings.wait_s, error)
+            _give_up_in_time(f"the store of {store}", began_s - pause_s, wait_s, error)
             log.warning("the store of %s does not answer yet, trying again", store)
             time.sleep(pause_s)
-    return store
 
 
 def _give_up_in_time(who: str, began_s: float, wait_s: float | None, error: Exception) -> None:

@@ -30,7 +30,7 @@ from sinks.faults import fault_point
 from sinks.patience import patiently
 from streams.answer_desk import AnswerDesk
 from streams.batches import Batch
-from streams.checkpoints import Checkpoint
+from streams.checkpoints import THE_STATE, Checkpoint
 from streams.config_change import starting_empty
 from streams.context import Context
 from streams.idle_topics import IdleTopics, UnusedTopic
@@ -87,7 +87,7 @@ class JudgeSeat:
         meta = self._durable = checkpoint.meta
         self._core = await self._state.core_of(checkpoint)
         checkpoint.state.clear()  # restored by now, and taking the seat takes long
-        self._learning.take_up(self._judge, meta)
+        await self._learning.take_up(self._judge, meta)
         self._log_position, self._log_claim = int(meta["log_position"]), bytes.fromhex(meta["claim"])
         self.answers_start = int(meta["answers_position"])
         self.desk = AnswerDesk(next_turn=checkpoint.position, position=self.answers_start)
@@ -206,7 +206,7 @@ class JudgeSeat:
         if piece.recorded is None:
             await self._switch_to(self._context.config)
         else:
-            await self._switch_to(self._context.configs.config(piece.recorded.config))
+            await self._switch_to(await self._context.configs.kept(piece.recorded.config))
         if piece.recorded is not None and piece.recorded.takes_labels:
             with self._letting_go(_nothing_to_undo):
                 self._stands_behind(piece.recorded)
@@ -344,7 +344,7 @@ class JudgeSeat:
             if self._judge.turn > self.outputs.checkpointed:
                 # Judged features go to files here, before the checkpoint that names them.
                 snapshot = partial(asyncio.to_thread, self._snapshot)
-                taken.append(await patiently("the state folder", snapshot))
+                taken.append(await patiently(THE_STATE, snapshot))
 
         looked_s = time.monotonic()
         whole = await self.order.at_rest(look)
@@ -362,7 +362,7 @@ class JudgeSeat:
             self.outputs.checkpointed = checkpoint.position
             self._durable = checkpoint.meta
             self._checkpointed_s = looked_s
-            self._learning.checkpointed(checkpoint.meta)
+            await self._learning.checkpointed(checkpoint.meta)
 
     async def _changed_blocks(self) -> list[Block]:
         idle = self._idle.look(

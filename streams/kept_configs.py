@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from detectors.lists import ListBook, values_in
 from detectors.recorded_rows import ValuesOf
 from schemas.config import Config
 from schemas.errors import StateError
 from schemas.keys import KeyRing
+from sinks.store import Store
 from streams.config_files import ConfigFolder
-from streams.context import ConfigStore
+from streams.config_store import ConfigStore
 from streams.list_books import ListBooks
 from streams.list_store import ListStore
 
@@ -27,7 +27,7 @@ class KeptConfigs:
     folders
         Config folders as they were read.
     state
-        The workers' state folder; it need not exist.
+        Where the workers keep their state; it may be empty.
     ring
         Keys of the installation.
 
@@ -37,7 +37,7 @@ class KeptConfigs:
         Of each hash that was looked for in vain: what is missing, in a sentence.
     """
 
-    def __init__(self, folders: Sequence[ConfigFolder], state: Path, ring: KeyRing) -> None:
+    def __init__(self, folders: Sequence[ConfigFolder], state: Store, ring: KeyRing) -> None:
         self._folders = {folder.config.hash: folder.config for folder in folders}
         self._contents = {digest: raw for folder in folders for digest, raw in folder.lists.items()}
         self._configs, self._lists = ConfigStore(state), ListStore(state, ring)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from detectors.judge import Judge
 from schemas.errors import Abandoned
 from schemas.labels import LABELS
 from schemas.sightings import Claim, encode_sightings
+from sinks.patience import patiently
 from streams.batches import TP
+from streams.checkpoints import THE_STATE
 from streams.context import Context
 from streams.feature_files import FeatureFiles
 from streams.label_intake import Intake, LabelIntake, turn_of_labels
@@ -62,7 +66,7 @@ class SeatLearning:
     def __init__(self, partition: int, context: Context, reader: LogReader, tails: Tails) -> None:
         self._partition, self._context, self._reader, self._tails = partition, context, reader, tails
         self._intake = LabelIntake(partition, context.partitions, context.ring, tails.labels)
-        self._files = FeatureFiles(context.settings.state_folder, f"judge-{partition:04d}")
+        self._files = FeatureFiles(context.settings.state_store, f"judge-{partition:04d}")
         self._positions: dict[int, int] = {}
         self._taught: Judge | None = None
         self._left = False
@@ -95,9 +99,10 @@ class SeatLearning:
         if begins or noted is None:
             self._positions |= {turn.topic: turn.start for turn in reversed(recorded) if turn.takes_labels}
 
-    def take_up(self, judge: Judge, meta: Mapping[str, Any]) -> None:
+    async def take_up(self, judge: Judge, meta: Mapping[str, Any]) -> None:
         """Give a judge the features of events that a checkpoint's judge remembered."""
-        judge.supervised.memory.segments = self._files.load(meta.get(FEATURES, ()))
+        load = partial(asyncio.to_thread, self._files.load, meta.get(FEATURES, ()))
+        judge.supervised.memory.segments = await patiently(THE_STATE, load)
 
     async def claim(self, claim: Claim) -> None:
         """Make void what an earlier owner of the partition still teaches."""
@@ -115,9 +120,9 @@ class SeatLearning:
         ]
         return {POSITIONS: labels, FEATURES: self._files.keep(judge.supervised.memory, judge.turn)}
 
-    def checkpointed(self, meta: Mapping[str, Any]) -> None:
+    async def checkpointed(self, meta: Mapping[str, Any]) -> None:
         """Forget files that no checkpoint needs."""
-        self._files.checkpointed(meta[FEATURES])
+        await asyncio.to_thread(self._files.checkpointed, meta[FEATURES])
 
     # -- labels --------------------------------------------------------------------------------------------------
 

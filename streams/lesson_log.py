@@ -18,7 +18,8 @@ from detectors.supervised import inputs_of
 from schemas.errors import Abandoned
 from schemas.lessons import RECORD_LESSONS, Lessons, decode_lessons, encode_lesson_claim, encode_lessons
 from schemas.sightings import Claim
-from streams.context import ConfigStore, Send
+from streams.config_store import ConfigStore
+from streams.context import Send
 from streams.log_tail import LogTail
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class LessonReader:
                 and (before_turn is None or counted.turn < before_turn)
             ]
             if lessons:
+                for config in {one.config for one in lessons} - self._inputs.keys():
+                    self._inputs[config] = inputs_of(await self._configs.kept(config))
                 await asyncio.to_thread(self._teach, judge, lessons)
             self.position = stretch.next
 
@@ -80,8 +83,6 @@ class LessonReader:
 
     def _teach(self, judge: Judge, lessons: list[Lessons]) -> None:
         for one in lessons:
-            if one.config not in self._inputs:
-                self._inputs[one.config] = inputs_of(self._configs.config(one.config))
             judge.supervised.learn(one.label, one.x, self._inputs[one.config])
 
 

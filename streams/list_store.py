@@ -5,50 +5,49 @@ They hold phones and devices of people, so they are sealed under the key of the 
 
 from __future__ import annotations
 
-import os
+import uuid
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 
 from schemas.errors import StateError
 from schemas.keys import KeyRing
 from schemas.sealing import Sealer
-from streams.checkpoints import sync_folder
+from sinks.store import STAGING_FOLDER, Store
 
+_FOLDER = "lists"
 _SIZE_BYTES = 8
 
 
 class ListStore:
-    """Files ``<state>/lists/<digest>.sealed``; nothing removes them.
+    """Files ``lists/<digest>.sealed`` of the state; nothing removes them.
 
     Parameters
     ----------
     state
-        The state folder, shared by all workers.
+        Where the state is, the same place for all workers.
     ring
         Its key seals them.
     """
 
-    def __init__(self, state: Path, ring: KeyRing) -> None:
-        self._folder, self._sealer = state / "lists", Sealer(ring)
+    def __init__(self, state: Store, ring: KeyRing) -> None:
+        self._state, self._sealer = state, Sealer(ring)
 
     def keep(self, digest: str, content: bytes) -> None:
-        """Write a content, durably, unless it is there."""
-        path = self._path(digest)
-        if path.exists():
+        """Write a content, durably, unless it is there.
+
+        Raises
+        ------
+        OSError
+            The state can not be written; call again.
+        """
+        if self._state.read(_name(digest), durable=True) is not None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         packed = pa.Codec("zstd").compress(content, asbytes=True) if content else b""
         plain = len(content).to_bytes(_SIZE_BYTES, "little") + packed
         sealed = self._sealer.seal_named(plain, f"list {digest}")
-        staged = path.with_suffix(f".{os.getpid()}.staged")
-        with staged.open("wb") as file:
-            file.write(sealed)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-        sync_folder(self._folder)
+        staged = f"{STAGING_FOLDER}/{_FOLDER}/{uuid.uuid4().hex}.staged"
+        self._state.create(_name(digest), sealed, by_way_of=staged)
 
     def keep_all(self, contents: Mapping[str, bytes]) -> None:
         """Write contents by their digests."""
@@ -62,17 +61,19 @@ class ListStore:
         ------
         StateError
             Nobody kept it here, or with another key.
+        OSError
+            The state can not be read; call again.
         """
-        try:
-            sealed = self._path(digest).read_bytes()
-        except FileNotFoundError as error:
+        sealed = self._state.read(_name(digest))
+        if sealed is None:
             raise StateError(
-                f"a turn was judged by list {digest}, which is not in {self._folder.name}/ of the state folder: "
+                f"a turn was judged by list {digest}, which is not in {_FOLDER}/ of the state: "
                 "all workers need the same --state"
-            ) from error
+            )
         plain = self._sealer.open_named(sealed, f"list {digest}")
         size, packed = int.from_bytes(plain[:_SIZE_BYTES], "little"), plain[_SIZE_BYTES:]
         return bytes(pa.Codec("zstd").decompress(packed, size, asbytes=True)) if size else b""
 
-    def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest}.sealed"
+
+def _name(digest: str) -> str:
+    return f"{_FOLDER}/{digest}.sealed"

@@ -24,7 +24,7 @@ from schemas.events import TOPICS
 from sinks.commit_log import SourceAccount, read_accounts
 from sinks.store import Store, side_by_side
 from sinks.upkeep_journal import UpkeepJournal, View
-from streams.first_contact import reach_tables
+from streams.first_contact import reach_store
 from streams.security import kafka_brokers
 from streams.settings import Settings
 from streams.topics import open_topics
@@ -96,7 +96,8 @@ def reconcile(settings: Settings) -> Report:
     RefusedError
         One of them does not let us in.
     """
-    store = reach_tables(settings, writing=False)
+    store = settings.out_store
+    reach_store(store, writing=False, wait_s=settings.wait_s)
     accounts = read_accounts(store)
     with open_topics(kafka_brokers(settings), wait_s=settings.wait_s) as topics:
         # In this order: a topic that is made meanwhile has no end yet, rather than no beginning.

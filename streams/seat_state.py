@@ -1,4 +1,4 @@
-"""The state of a judge partition as it lies in the state folder: the first one, the newest, and whose it is."""
+"""The state of a judge partition as it is kept: the first one, the newest, and whose it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from schemas.config import Config
 from schemas.errors import StateError
 from sinks.patience import patiently
-from streams.checkpoints import Checkpoint, CheckpointStore
+from streams.checkpoints import THE_STATE, Checkpoint, CheckpointStore
 from streams.context import Context
 from streams.log_reader import LogReader
 from streams.partition_core import PartitionCore, new_core
@@ -27,7 +27,7 @@ class SeatState:
 
     def __init__(self, partition: int, context: Context, reader: LogReader) -> None:
         self._partition, self._context, self._reader = partition, context, reader
-        self._store = CheckpointStore(context.settings.state_folder, f"judge-{partition:04d}")
+        self._store = CheckpointStore(context.settings.state_store, f"judge-{partition:04d}")
 
     async def newest(self) -> Checkpoint | None:
         """The newest checkpoint; None on a first start.
@@ -37,7 +37,7 @@ class SeatState:
         StateError
             It belongs to another installation, or is of a format from the future.
         """
-        checkpoint = await asyncio.to_thread(self._store.load)
+        checkpoint = await patiently(THE_STATE, partial(asyncio.to_thread, self._store.load))
         if checkpoint is not None:
             self._check(checkpoint.meta)
         return checkpoint
@@ -60,18 +60,18 @@ class SeatState:
         return checkpoint
 
     async def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint; waits for a disk that is full or away."""
-        await patiently("the state folder", partial(asyncio.to_thread, self._store.save, checkpoint))
+        """Write a checkpoint; waits for a disk that is full, or a store that is away."""
+        await patiently(THE_STATE, partial(asyncio.to_thread, self._store.save, checkpoint))
 
     async def core_of(self, checkpoint: Checkpoint) -> PartitionCore:
         """What the partition knew at a checkpoint, under the config of that time."""
-        core = await self.new_core(self._context.configs.config(bytes.fromhex(checkpoint.meta["config"])))
+        core = await self.new_core(await self._context.configs.kept(bytes.fromhex(checkpoint.meta["config"])))
         await asyncio.to_thread(core.restore, checkpoint.state)
         return core
 
     async def new_core(self, config: Config) -> PartitionCore:
         """What a partition knows before its first turn."""
-        lists = await asyncio.to_thread(self._context.lists.of, config)
+        lists = await patiently(THE_STATE, partial(asyncio.to_thread, self._context.lists.of, config))
         ring, owners = self._context.ring, self._context.partitions
         return new_core(config, ring, partition=self._partition, owners=owners, lists=lists)
 

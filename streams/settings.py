@@ -17,9 +17,9 @@ from msgspec import Meta
 from schemas.config import Config
 from schemas.errors import ConfigError
 from schemas.keys import SECRET_BYTES, KeyRing
+from sinks.durable_files import sync
 from sinks.local_store import LocalStore
 from sinks.store import Store
-from streams.checkpoints import sync_folder
 
 EARLIEST, LATEST = "earliest", "latest"
 """Where a first start begins, if not at a time."""
@@ -95,9 +95,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="where the tables are: a folder, a file:// URI, or s3://bucket/prefix with AWS_... variables"
         ),
     ] = "out"
-    state: Annotated[str, Meta(description="where checkpoints are: a folder that all workers share")] = (
-        "state"
-    )
+    state: Annotated[
+        str, Meta(description="where checkpoints are: a folder that all workers share, or s3://bucket/prefix")
+    ] = "state"
     config: Annotated[
         str | None, Meta(description="folder of the config (YAML); without it all is as by default")
     ] = None
@@ -149,9 +149,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return open_store(self.out)
 
     @property
-    def state_folder(self) -> Path:
-        """Folder of the state."""
-        return local_folder(self.state, "--state")
+    def state_store(self) -> Store:
+        """Where the state is."""
+        return open_store(self.state, "--state")
+
+    @property
+    def state_folder(self) -> Path | None:
+        """Folder of the state; None where it is in a bucket."""
+        return None if urlparse(self.state).scheme == "s3" else local_folder(self.state, "--state")
 
     @property
     def group(self) -> str:
@@ -177,19 +182,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 @cache
-def open_store(uri: str) -> Store:
-    """The store of tables that a URI names; one for the whole process.
+def open_store(uri: str, flag: str = "--out") -> Store:
+    """The store that a URI names; one for the whole process.
 
     Raises
     ------
     ConfigError
-        It names none.
+        It names none; the message says which flag is meant.
     """
     if urlparse(uri).scheme == "s3":
         from sinks.object_store import ObjectStore  # noqa: PLC0415 (a folder needs no client of a store)
 
-        return ObjectStore(uri)
-    return LocalStore(local_folder(uri, "--out", expected="a folder, a file:// URI or s3://bucket/prefix"))
+        return ObjectStore(uri, flag=flag)
+    return LocalStore(local_folder(uri, flag, expected="a folder, a file:// URI or s3://bucket/prefix"))
 
 
 def local_folder(uri: str, flag: str, *, expected: str = "a folder or a file:// URI") -> Path:
@@ -351,4 +356,4 @@ def _make_key(path: Path) -> None:
         pass
     finally:
         staged.unlink()
-    sync_folder(path.parent)
+    sync(path.parent)

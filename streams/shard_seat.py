@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,7 +21,7 @@ from schemas.sightings import Answers, decode_sightings, encode_answers
 from sinks.faults import fault_point
 from sinks.patience import patiently
 from streams.batches import Batch
-from streams.checkpoints import Checkpoint, CheckpointStore
+from streams.checkpoints import THE_STATE, Checkpoint, CheckpointStore
 from streams.context import Context
 from streams.log_reader import LogReader
 from streams.meters import Sample
@@ -32,7 +34,7 @@ class ShardSeat:
 
     def __init__(self, owner: int, context: Context, reader: LogReader) -> None:
         self.owner, self._context, self._reader = owner, context, reader
-        self._store = CheckpointStore(context.settings.state_folder, f"shard-{owner:04d}")
+        self._store = CheckpointStore(context.settings.state_store, f"shard-{owner:04d}")
         self._shard = Shard(
             owner,
             max_keys=context.config.memory.max_keys,
@@ -50,7 +52,7 @@ class ShardSeat:
         StateError
             The state belongs to another installation.
         """
-        checkpoint = await asyncio.to_thread(self._store.load)
+        checkpoint = await patiently(THE_STATE, partial(asyncio.to_thread, self._store.load))
         if checkpoint is None:
             self.position = await self._reader.beginning("sightings", self.owner)
         else:
@@ -66,7 +68,7 @@ class ShardSeat:
         """Count and answer every record of a batch; returns when the answers are durable."""
         async with self._lock:
             values = [record.value or b"" for record in batch.records if record.offset >= self.position]
-            answers = await asyncio.to_thread(self._apply, values)
+            answers = await patiently(THE_STATE, partial(asyncio.to_thread, self._applying(values)))
             sent = [await self._context.send("answers", a.source, encode_answers(a)) for a in answers]
             fault_point("shard.answering")
             for ack in sent:
@@ -74,10 +76,20 @@ class ShardSeat:
             fault_point("shard.answered")
             self.position = max(self.position, batch.next)
 
-    def _apply(self, values: list[bytes]) -> list[Answers]:
-        plans = self._context.configs.plan
-        answers = (self._shard.take(decode_sightings(value), plans) for value in values)
-        return [answer for answer in answers if answer is not None]
+    def _applying(self, values: list[bytes]) -> Callable[[], list[Answers]]:
+        """What takes records and gives their answers; goes on where it stood when a config could not be read."""
+        answers: list[Answers] = []
+        left = deque(values)
+
+        def apply() -> list[Answers]:
+            while left:
+                answer = self._shard.take(decode_sightings(left[0]), self._context.configs.plan)
+                left.popleft()
+                if answer is not None:
+                    answers.append(answer)
+            return answers
+
+        return apply
 
     async def checkpoint(self) -> None:
         """Write the state as it stands between two batches, unless it is written already."""
@@ -88,7 +100,7 @@ class ShardSeat:
                 return
             state: Any = await asyncio.to_thread(self._shard.snapshot)
             checkpoint = Checkpoint(self.position, {"key": self._context.ring.fingerprint}, state)
-        await patiently("the state folder", partial(asyncio.to_thread, self._store.save, checkpoint))
+        await patiently(THE_STATE, partial(asyncio.to_thread, self._store.save, checkpoint))
         self.checkpointed = checkpoint.position
         self._checkpointed_s = looked_s
 

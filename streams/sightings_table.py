@@ -18,7 +18,7 @@ from detectors.plan import Plan
 from schemas.events import TOPICS
 from schemas.sightings import LOOK_ONLY, NO_NAME, Claim, Sightings, decode_sightings
 from streams.batches import Record
-from streams.context import ConfigStore
+from streams.config_store import ConfigStore
 from streams.ranges import read_range
 from streams.security import kafka_brokers
 from streams.settings import Settings
@@ -60,7 +60,7 @@ async def write_sightings(settings: Settings, out: Path) -> int:
         A config of the log is not kept in the state folder.
     """
     brokers = kafka_brokers(settings)
-    topic, configs, rows = settings.topic("sightings"), ConfigStore(settings.state_folder), 0
+    topic, configs, rows = settings.topic("sightings"), ConfigStore(settings.state_store), 0
     with open_topics(brokers, wait_s=settings.wait_s) as topics:
         begins, ends = topics.begin_offsets(topic), topics.end_offsets(topic)
     with pq.ParquetWriter(out, SCHEMA) as writer:

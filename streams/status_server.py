@@ -25,11 +25,11 @@ _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @asynccontextmanager
-async def serving(http: str, state: Path, vitals: Vitals) -> AsyncIterator[str]:
+async def serving(http: str, state: Path | None, vitals: Vitals) -> AsyncIterator[str]:
     """Serve while the block runs; gives the address as ``host:port``.
 
-    The address also stands in ``<state>/http/<host>-<pid>.json``, in the form that Prometheus' ``file_sd_configs``
-    reads, so that a fixed port is not needed to be found.
+    The address also stands in ``<state>/http/<host>-<pid>.json`` where the state is a folder, in the form that
+    Prometheus' ``file_sd_configs`` reads, so that a fixed port is not needed to be found.
 
     Raises
     ------
@@ -40,12 +40,13 @@ async def serving(http: str, state: Path, vitals: Vitals) -> AsyncIterator[str]:
     await runner.setup()
     try:
         address = await _listen(runner, http)
-        target = _publish(state / "http", address)
+        target = None if state is None else _publish(state / "http", address)
         try:
             log.info("metrics, /healthz and /readyz are at http://%s", address)
             yield address
         finally:
-            target.unlink(missing_ok=True)
+            if target is not None:
+                target.unlink(missing_ok=True)
     finally:
         await runner.cleanup()
 

@@ -21,7 +21,7 @@ import msgspec
 from schemas.config import Config
 from streams.allocation import child_environment
 from streams.config_watch import ConfigWatch
-from streams.first_contact import reach_redis, reach_tables
+from streams.first_contact import reach_redis, reach_store
 from streams.installation import ensure_event_topics, ensure_internal_topics
 from streams.rollup import changelog_name
 from streams.security import kafka_brokers
@@ -66,7 +66,7 @@ def end_at_once_on_signals() -> None:
 
 
 async def prepare(settings: Settings) -> int:
-    """Make first contact with Kafka, Redis and the store of the tables, and create the topics that are missing.
+    """Make first contact with Kafka, Redis and the stores of tables and state, and create the topics that are missing.
 
     Returns
     -------
@@ -82,7 +82,8 @@ async def prepare(settings: Settings) -> int:
     StateError
         The topics' partition counts differ.
     """
-    await asyncio.to_thread(reach_tables, settings, writing=True)
+    for store in (settings.out_store, settings.state_store):
+        await asyncio.to_thread(reach_store, store, writing=True, wait_s=settings.wait_s)
     partitions = await asyncio.to_thread(_ensure_topics, settings)
     await reach_redis(settings)
     return partitions

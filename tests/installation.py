@@ -62,6 +62,8 @@ class Installation:
         self.out, self.state = folder / "out", folder / "state"
         self.store: str | None = None
         """Where the tables are, if not in ``out``; then :meth:`download` brings them there."""
+        self.state_store: str | None = None
+        """Where the state is, if not in ``state``."""
         self._partitions = str(partitions)
         self._workers: list[subprocess.Popen[bytes]] = []
         self._logs: dict[subprocess.Popen[bytes], Path] = {}
@@ -81,7 +83,11 @@ class Installation:
 
     def places(self) -> Sequence[str | Path]:
         """Flags that say where Redis, tables and state are."""
-        return ("--redis", self.redis.url, "--out", self.tables, "--state", self.state)
+        return ("--redis", self.redis.url, "--out", self.tables, "--state", self._state_place)
+
+    @property
+    def _state_place(self) -> str:
+        return self.state_store or str(self.state)
 
     @property
     def tables(self) -> str:
@@ -137,7 +143,7 @@ class Installation:
     def sightings(self) -> Path:
         """The sightings log as a Parquet file."""
         out = self.folder / "sightings.parquet"
-        self.run("sightings", *self.endpoints(), "--state", self.state, "--out", out)
+        self.run("sightings", *self.endpoints(), "--state", self._state_place, "--out", out)
         return out
 
     # -- workers -------------------------------------------------------------------------------------------------

@@ -19,8 +19,10 @@ from schemas.keys import KeyRing
 from schemas.partials import Block
 from schemas.sightings import Answers, decode_sightings
 from schemas.verdicts import Verdicts
+from sinks.local_store import LocalStore
 from streams.batches import TP, Batch
-from streams.context import ConfigStore, Context
+from streams.config_store import ConfigStore
+from streams.context import Context
 from streams.judge_seat import JudgeSeat
 from streams.learning import Tails
 from streams.log_tail import Stretch
@@ -41,7 +43,7 @@ class MemoryLogs:
         self.sunk: dict[int, Verdicts] = {}
         """What the first writer of each turn gave to the sinks."""
         self.state, self.config = state, config
-        self.ring, self.configs = KeyRing(b"a key for logs in memory"), ConfigStore(state)
+        self.ring, self.configs = KeyRing(b"a key for logs in memory"), ConfigStore(LocalStore(state))
         self.configs.keep(config)
         most = {"max_keys": config.memory.max_keys, "lateness_ms": config.lateness_ms}
         self._owners = [Shard(owner, **most) for owner in range(PARTITIONS)]

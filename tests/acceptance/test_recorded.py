@@ -317,7 +317,7 @@ def test_what_the_shipped_config_judged_comes_out_the_same(data_dir: Path, tmp_p
 @pytest.mark.parametrize("name", FILES)
 def test_recorded_verdicts_come_out_the_same(replays: Replays, name: str) -> None:
     out, ring = replays.tables(name), KeyRing(KEY)
-    kept = KeptConfigs([read_config_folder(replays.config_folder)], replays.folder / "none", ring)
+    kept = KeptConfigs([read_config_folder(replays.config_folder)], LocalStore(replays.folder / "none"), ring)
     report = rejudge(LocalStore(out), kept, ring)
     assert report.rows == rows(out, "verdicts") + rows(out, "late") == report.same > 0
     assert report.exit_code == 0

@@ -1,13 +1,14 @@
-"""What every store of tables promises, each by the same tests, on a disk and on an S3-compatible server."""
+"""What every store of tables and state promises, each by the same tests, on a disk and on an S3-compatible server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from threading import Barrier
 
+import numpy as np
 import pytest
 
 from sinks.local_store import LocalStore
@@ -206,3 +207,39 @@ def test_a_large_file_is_read_where_one_looks(make: Callable[[], Store]) -> None
         assert file.read() == b"\xfd\xfe\xff"
         file.seek(256 * 1000)
         assert file.read(2) == b"\x00\x01"
+
+
+def test_a_file_is_put_whole_and_fetched_as_it_was_then(make: Callable[[], Store]) -> None:
+    store = make()
+    with pytest.raises(FileNotFoundError):
+        store.fetch("checkpoints/judge-0000/1.state")
+    parts = [bytes([number]) * (1 << 20) for number in range(36)]  # more than is written or read at once
+    store.put("checkpoints/judge-0000/1.state", iter(parts))
+    with make().fetch("checkpoints/judge-0000/1.state") as file:
+        store.put("checkpoints/judge-0000/1.state", [b"short"])
+        mapped = np.memmap(file, np.uint8, "r")
+    store.remove(["checkpoints/judge-0000/1.state"])
+    assert mapped.tobytes() == b"".join(parts)
+    assert store.names("checkpoints") == []
+
+
+def test_what_fails_in_the_middle_changes_nothing(make: Callable[[], Store]) -> None:
+    def torn() -> Iterator[bytes]:
+        yield b"x" * (20 << 20)
+        raise OSError("the disk is full")
+
+    store = make()
+    store.put("checkpoints/judge-0000/1.state", [b"whole"])
+    with pytest.raises(OSError, match="full"):
+        store.put("checkpoints/judge-0000/1.state", torn())
+    with store.fetch("checkpoints/judge-0000/1.state") as file:
+        assert file.read() == b"whole"
+    assert store.names("checkpoints") == ["checkpoints/judge-0000/1.state"]
+    assert store.names("_staging") == []
+
+
+def test_an_empty_file_is_a_file(make: Callable[[], Store]) -> None:
+    store = make()
+    store.put("configs/a", [])
+    with store.fetch("configs/a") as file:
+        assert file.read() == b""

@@ -108,5 +108,6 @@ def _leave_files_over(out: Path, state: Path) -> None:
     (staged / "0.staged").write_bytes(b"PAR1 half a file")
     (out / "_staging" / "p0" / "notes.txt").write_text("not ours")
     (out / "_staging" / "p0" / "a folder").mkdir()
-    (state / "checkpoints" / "judge-0001" / f"{10**9:020d}.999999999.staged").write_bytes(b"half a state")
+    staging = state / "_staging" / "checkpoints" / "judge-0001"
+    (staging / f"{10**9:020d}.state.999999999.staged").write_bytes(b"half a state")
     (state / "checkpoints" / "judge-0001" / f"{10**9:020d}.state").write_bytes(b"")

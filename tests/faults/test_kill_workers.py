@@ -34,7 +34,7 @@ WRITE_PATH = (
     ("rollup.shown", 1),
     ("rollup.durable", 1),
     ("checkpoint.before", 1),
-    ("checkpoint.staged", 1),
+    ("state.staged", 1),
     ("checkpoint.saved", 1),
 )
 """Each named place on the way of an event, and at which pass the process dies there."""
@@ -44,7 +44,7 @@ _QUICK = (
     "parquet.committed",
     "redis.written",
     "metrics.staged",
-    "checkpoint.staged",
+    "state.staged",
 )
 
 

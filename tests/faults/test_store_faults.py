@@ -1,4 +1,4 @@
-"""Tables on an S3-compatible store: a worker is killed within a commit, the store goes away; every number is right."""
+"""Tables and state on an S3-compatible store: a worker is killed within a commit, the store goes away."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture
 def run(make_run: MakeRun, kafka: KafkaBroker, redis_server: RedisServer, s3_uri: str) -> FaultRun:
-    """An installation whose tables are on the store."""
+    """An installation whose tables and state are on the store."""
     run = make_run(kafka, redis_server)
-    run.installation.store = s3_uri
+    run.installation.store, run.installation.state_store = s3_uri, f"{s3_uri}-state"
     return run
 
 
@@ -29,6 +29,8 @@ def _finish(run: FaultRun, worker: subprocess.Popen[bytes], s3_uri: str) -> None
     run.wait_until_judged()
     assert run.installation.stop(worker) == 0
     assert open_store(s3_uri).names("_staging") == []
+    assert not run.installation.state.exists()
+    assert open_store(f"{s3_uri}-state").names("checkpoints")
     run.installation.download()
     run.prove()
 

@@ -22,8 +22,8 @@ from sinks.parquet import ParquetSink
 from sinks.store import Store, UncertainError
 from sinks.upkeep import carry_out, finish
 from sinks.upkeep_journal import UpkeepJournal
-from streams.first_contact import reach_tables
-from streams.settings import Settings, open_store
+from streams.first_contact import reach_store
+from streams.settings import open_store
 from tests.unit.sinks.turns import Row, made_turn
 
 pytestmark = pytest.mark.integration
@@ -116,7 +116,7 @@ def test_a_store_that_is_away_is_waited_for_only_so_long(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     with pytest.raises(UnreachableError, match="did not answer at once"):
-        reach_tables(Settings(out=f"s3://tables/{topic_prefix}", wait_s=0), writing=True)
+        reach_store(ObjectStore(f"s3://tables/{topic_prefix}"), writing=True, wait_s=0)
 
 
 def test_a_store_without_conditional_writes_is_refused(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

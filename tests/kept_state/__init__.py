@@ -25,6 +25,7 @@ from schemas.keys import KeyRing
 from schemas.labels import Labels, batch_without_events
 from schemas.sightings import Claim
 from schemas.verdicts import Verdicts
+from sinks.local_store import LocalStore
 from streams.checkpoints import Checkpoint, CheckpointStore
 from streams.partition_core import new_core
 
@@ -68,9 +69,11 @@ class KeptWork:
 
     def save(self, root: Path) -> None:
         """Checkpoint all, as seats do."""
-        CheckpointStore(root, "judge-0000").save(Checkpoint(STOPPED_AT + 1, {}, self.core.snapshot()))
+        CheckpointStore(LocalStore(root), "judge-0000").save(
+            Checkpoint(STOPPED_AT + 1, {}, self.core.snapshot())
+        )
         for shard in self.shards:
-            store = CheckpointStore(root, f"shard-{shard.owner:04d}")
+            store = CheckpointStore(LocalStore(root), f"shard-{shard.owner:04d}")
             store.save(Checkpoint(STOPPED_AT, {}, shard.snapshot()))
 
     def load(self, root: Path) -> None:
@@ -80,7 +83,7 @@ class KeptWork:
             ("shard-0000", self.shards[0]),
             ("shard-0001", self.shards[1]),
         ):
-            checkpoint = CheckpointStore(root, name).load()
+            checkpoint = CheckpointStore(LocalStore(root), name).load()
             assert checkpoint is not None, name
             part.restore(checkpoint.state)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from schemas.rule_grammar import parse_rule
 from schemas.rule_tree import Input, grant, holds, inputs_of
+from sinks.local_store import LocalStore
 from streams.config_files import ConfigFolder, read_config_folder
 from streams.kept_configs import KeptConfigs
 from streams.rejudge import TableJudge
@@ -116,7 +117,7 @@ def _made(files: Mapping[str, str], lines: list[bytes]) -> tuple[ConfigFolder, A
 
 
 def _judge(read: ConfigFolder) -> TableJudge:
-    return TableJudge(read.config, KeptConfigs([read], Path("none"), RING), RING)
+    return TableJudge(read.config, KeptConfigs([read], LocalStore(Path("none")), RING), RING)
 
 
 @settings(max_examples=40)

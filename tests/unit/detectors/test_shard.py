@@ -298,6 +298,20 @@ def test_a_definition_that_comes_back_starts_empty() -> None:
     assert shard.born()[FEATURES[0].definition] == EVENTS[0].ts_ms
 
 
+def test_a_plan_that_can_not_be_read_yet_changes_nothing() -> None:
+    def away(_: bytes) -> Plan:
+        raise OSError("the store does not answer")
+
+    shard, untroubled = new_shard(), new_shard()
+    for first, stop in ((0, 10), (15, 20)):  # the second one leaves a hole, which is counted once
+        turn = turn_of(EVENTS[first:stop], PLAN, start=first)
+        shard.restore(shard.snapshot())  # plans are asked again
+        with pytest.raises(OSError, match="does not answer"):
+            shard.take(turn, away)
+        assert ask(shard, turn) == ask(untroubled, turn)
+    assert_same_state(shard, untroubled)
+
+
 def test_plans_are_asked_only_when_they_are_needed() -> None:
     asked: list[bytes] = []
 

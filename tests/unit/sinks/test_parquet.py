@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sinks.local_store
 import sinks.staged_commits
 from schemas.errors import StateError
 from schemas.verdicts import Verdicts
@@ -217,6 +218,8 @@ def test_a_writer_whose_staging_is_swept_by_the_winner_is_a_loser(
     made = [made_turn(number) for number in range(4)]
     winner, loser = sink_at(tmp_path), sink_at(tmp_path)
     write = sinks.staged_commits._write_parquet
+    # One file after the other: a thread that is just writing the next one would keep the folder.
+    monkeypatch.setattr(sinks.local_store, "side_by_side", lambda work, items: [work(item) for item in items])
 
     def overtaken(table: Table, file: File) -> None:
         monkeypatch.setattr(sinks.staged_commits, "_write_parquet", write)

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from schemas.errors import StateError
+from sinks.local_store import LocalStore
 from streams.checkpoints import Checkpoint, CheckpointStore
 
 
@@ -28,10 +29,10 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_the_newest_comes_back_as_it_was(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path, "judge-0001")
+    store = CheckpointStore(LocalStore(tmp_path), "judge-0001")
     for position in (3, 1000, 7):
         store.save(checkpoint(position))
-    got = CheckpointStore(tmp_path, "judge-0001").load()
+    got = CheckpointStore(LocalStore(tmp_path), "judge-0001").load()
     assert got is not None
     assert (got.position, got.meta) == (1000, {"positions": {"clicks": 1000}})
     for name, value in checkpoint(1000).state.items():
@@ -47,11 +48,11 @@ def test_the_newest_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_nothing_is_nothing(tmp_path: Path) -> None:
-    assert CheckpointStore(tmp_path, "judge-0001").load() is None
+    assert CheckpointStore(LocalStore(tmp_path), "judge-0001").load() is None
 
 
 def test_only_the_newest_two_are_kept(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path, "judge-0001")
+    store = CheckpointStore(LocalStore(tmp_path), "judge-0001")
     for position in range(1, 6):
         store.save(checkpoint(position))
     assert [int(path.stem) for path in files(tmp_path)] == [4, 5]
@@ -59,7 +60,7 @@ def test_only_the_newest_two_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
 def test_a_torn_one_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> None:
-    store = CheckpointStore(tmp_path, "judge-0001")
+    store = CheckpointStore(LocalStore(tmp_path), "judge-0001")
     store.save(checkpoint(10))
     store.save(checkpoint(20))
     newest = files(tmp_path)[-1]
@@ -74,7 +75,7 @@ def test_a_torn_one_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> 
 
 
 def test_a_format_from_the_future_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = CheckpointStore(tmp_path, "judge-0001")
+    store = CheckpointStore(LocalStore(tmp_path), "judge-0001")
     monkeypatch.setattr("streams.checkpoints.FORMAT", 3)
     store.save(checkpoint(10))
     monkeypatch.undo()
@@ -86,7 +87,7 @@ def test_a_format_from_the_future_is_refused(tmp_path: Path, monkeypatch: pytest
 def test_arrays_of_many_chunks_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written_by: int
 ) -> None:
-    store = CheckpointStore(tmp_path, "judge-0001")
+    store = CheckpointStore(LocalStore(tmp_path), "judge-0001")
     monkeypatch.setattr("streams.checkpoints._CHUNK_BYTES", written_by)
     store.save(checkpoint(40))
     monkeypatch.undo()
@@ -98,8 +99,10 @@ def test_arrays_of_many_chunks_come_back(
 
 
 def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path, "judge-0001")
+    store = CheckpointStore(LocalStore(tmp_path), "judge-0001")
     store.save(checkpoint(10))
-    files(tmp_path)[0].with_name(f"{11:020d}.0a1b2c3d.staged").write_bytes(b"half a state")
+    staging = tmp_path / "_staging" / "checkpoints" / "judge-0001"
+    (staging / f"{11:020d}.0a1b2c3d.staged").write_bytes(b"half a state")
     store.save(checkpoint(12))
+    assert list(staging.iterdir()) == []
     assert [path.name for path in files(tmp_path)] == [f"{position:020d}.state" for position in (10, 12)]

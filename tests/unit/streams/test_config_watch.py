@@ -11,6 +11,7 @@ import pytest
 
 from schemas.config import Config
 from schemas.keys import KeyRing
+from sinks.local_store import LocalStore
 from streams import config_watch
 from streams.config_files import read_config
 from streams.config_watch import ConfigWatch
@@ -31,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def watch(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigWatch:
     monkeypatch.setattr(config_watch, "LOOK_S", 0.01)
-    return ConfigWatch(folder, read_config(folder)[0], ListStore(tmp_path / "state", RING))
+    return ConfigWatch(folder, read_config(folder)[0], ListStore(LocalStore(tmp_path / "state"), RING))
 
 
 async def following(changes: AsyncIterator[Config]) -> Config:
@@ -60,7 +61,10 @@ def test_a_changed_file_and_a_changed_list_are_taken_up(
         (folder / "lists" / "l.csv").write_text("value\nu2\n")
         config = await following(changes)
         assert config == read_config(folder)[0]
-        assert ListStore(tmp_path / "state", RING).content(config.lists["l"].digest) == b"value\nu2\n"
+        assert (
+            ListStore(LocalStore(tmp_path / "state"), RING).content(config.lists["l"].digest)
+            == b"value\nu2\n"
+        )
 
     asyncio.run(run())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from detectors.judged_features import NOT_KEPT, JudgedFeatures, Segment
 from schemas.errors import StateError
 from schemas.labels import labels_of
+from sinks.local_store import LocalStore
 from streams.feature_files import SEALED_ROWS, FeatureFiles
 
 INPUTS = ("a", "b")
@@ -31,7 +31,7 @@ def _rows(draw: random.Random, count: int, first: int) -> Segment:
 
 def test_files_answer_as_a_dictionary_does(tmp_path: Path) -> None:
     draw, first = random.Random(1), 0
-    memory, files = JudgedFeatures(INPUTS, horizon_ms=10**9), FeatureFiles(tmp_path, "judge-0000")
+    memory, files = JudgedFeatures(INPUTS, horizon_ms=10**9), FeatureFiles(LocalStore(tmp_path), "judge-0000")
     known: dict[tuple[int, int], tuple[int, list[float]]] = {}
     sizes = []
     for turn in range(12):
@@ -50,7 +50,7 @@ def test_files_answer_as_a_dictionary_does(tmp_path: Path) -> None:
             assert (None if one is None else (one.order, one.x.tolist())) == known.get((event, user))
     assert max(sizes) <= 3
     again = JudgedFeatures(("b", "c"), horizon_ms=10**9)
-    again.segments = FeatureFiles(tmp_path, "judge-0000").load(names)
+    again.segments = FeatureFiles(LocalStore(tmp_path), "judge-0000").load(names)
     again.restore(memory.snapshot(), INPUTS)
     (event, user), (order, x) = next(iter(known.items()))
     one = again.find(labels_of([(event, user, 0, 1)]))[0]
@@ -59,32 +59,38 @@ def test_files_answer_as_a_dictionary_does(tmp_path: Path) -> None:
 
 
 def test_what_is_beyond_the_horizon_is_forgotten_and_its_file_removed(tmp_path: Path) -> None:
-    memory, files = JudgedFeatures(INPUTS, horizon_ms=1000), FeatureFiles(tmp_path, "judge-0000")
+    now_s = [0.0]
+    memory = JudgedFeatures(INPUTS, horizon_ms=1000)
+    files = FeatureFiles(LocalStore(tmp_path), "judge-0000", clock=lambda: now_s[0])
     draw, kept = random.Random(2), []
     for turn in range(4):
         memory.add(_rows(draw, SEALED_ROWS, turn * SEALED_ROWS))
         kept.append(files.keep(memory, turn))
-        for path in (tmp_path / "judged" / "judge-0000").iterdir():
-            os.utime(path, (0, time.time() - 7200))
         files.checkpointed(kept[-1])
     assert all(len(names) == 1 for names in kept)
-    left = {path.name for path in (tmp_path / "judged" / "judge-0000").iterdir()}
-    assert left == {*kept[-1], *kept[-2]}
+
+    def left() -> set[str]:
+        return {path.name for path in (tmp_path / "judged" / "judge-0000").iterdir()}
+
+    assert left() > {*kept[-1], *kept[-2]}
+    now_s[0] = 3600.0
+    files.checkpointed(kept[-1])
+    assert left() == {*kept[-1], *kept[-2]}
 
 
 def test_a_torn_file_is_refused(tmp_path: Path) -> None:
-    memory, files = JudgedFeatures(INPUTS, horizon_ms=1000), FeatureFiles(tmp_path, "judge-0000")
+    memory, files = JudgedFeatures(INPUTS, horizon_ms=1000), FeatureFiles(LocalStore(tmp_path), "judge-0000")
     memory.add(_rows(random.Random(2), SEALED_ROWS, 0))
     (name,) = files.keep(memory, 0)
     os.truncate(tmp_path / "judged" / "judge-0000" / name, 5_000)
     with pytest.raises(StateError, match="torn"):
         files.load([name])
-    with pytest.raises(StateError, match="can not be read"):
+    with pytest.raises(StateError, match="missing"):
         files.load(["gone"])
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    memory, files = JudgedFeatures(INPUTS, horizon_ms=10**9), FeatureFiles(tmp_path, "judge-0000")
+    memory, files = JudgedFeatures(INPUTS, horizon_ms=10**9), FeatureFiles(LocalStore(tmp_path), "judge-0000")
     rows = _rows(random.Random(3), SEALED_ROWS, 0)
     memory.add(rows)
 
@@ -95,5 +101,5 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         broken.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
             files.keep(memory, 1)
-    (segment,) = FeatureFiles(tmp_path, "judge-0000").load(files.keep(memory, 2))
+    (segment,) = FeatureFiles(LocalStore(tmp_path), "judge-0000").load(files.keep(memory, 2))
     assert sorted(segment.order.tolist()) == rows.order.tolist()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from detectors.judge import Judge
-from schemas.config import parse_config
+from schemas.config import Config, parse_config
 from schemas.errors import Abandoned, StateError
 from schemas.keys import KeyRing
 from schemas.lessons import Lessons, decode_lessons, encode_lesson_claim, encode_lessons
@@ -41,9 +41,13 @@ class _Tail:
         return Stretch(start, next_, cast("Any", self._records[start:next_]))
 
 
+async def _kept(_: bytes) -> Config:
+    return CONFIG_PARSED
+
+
 def _learned(values: list[bytes], *, up_to: int | None = None, before_turn: int | None = None) -> int:
     judge = Judge(CONFIG_PARSED, KeyRing(bytes(16)), partition=0, owners=2)
-    configs = SimpleNamespace(config=lambda _: CONFIG_PARSED)
+    configs = SimpleNamespace(kept=_kept)
     reader = LessonReader(cast("Any", _Tail(values)), cast("Any", configs))
     end = len(values) if up_to is None else up_to
     asyncio.run(reader.learn(judge, end, before_turn=before_turn))

@@ -11,6 +11,7 @@ import pytest
 from schemas.config import Config, ListSource
 from schemas.errors import StateError
 from schemas.keys import KeyRing
+from sinks.local_store import LocalStore
 from streams.list_books import ListBooks
 from streams.list_store import ListStore
 
@@ -20,25 +21,25 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()[:32]
 
 
 def test_what_is_kept_comes_back_and_is_not_to_be_read_on_disk(tmp_path: Path) -> None:
-    store = ListStore(tmp_path, RING)
+    store = ListStore(LocalStore(tmp_path), RING)
     store.keep_all({DIGEST: CONTENT, "0" * 32: b""})
     store.keep(DIGEST, CONTENT)
-    assert ListStore(tmp_path, RING).content(DIGEST) == CONTENT
+    assert ListStore(LocalStore(tmp_path), RING).content(DIGEST) == CONTENT
     assert store.content("0" * 32) == b""
     for file in (tmp_path / "lists").iterdir():
         assert b"13800" not in file.read_bytes()
 
 
 def test_another_key_or_another_state_does_not_have_it(tmp_path: Path) -> None:
-    ListStore(tmp_path, RING).keep(DIGEST, CONTENT)
+    ListStore(LocalStore(tmp_path), RING).keep(DIGEST, CONTENT)
     with pytest.raises(StateError, match="does not open"):
-        ListStore(tmp_path, KeyRing(b"x" * 32)).content(DIGEST)
+        ListStore(LocalStore(tmp_path), KeyRing(b"x" * 32)).content(DIGEST)
     with pytest.raises(StateError, match="same --state"):
-        ListStore(tmp_path / "elsewhere", RING).content(DIGEST)
+        ListStore(LocalStore(tmp_path / "elsewhere"), RING).content(DIGEST)
 
 
 def test_a_content_under_another_digest_does_not_open(tmp_path: Path) -> None:
-    store = ListStore(tmp_path, RING)
+    store = ListStore(LocalStore(tmp_path), RING)
     store.keep(DIGEST, CONTENT)
     (tmp_path / "lists" / f"{DIGEST}.sealed").rename(tmp_path / "lists" / f"{'0' * 32}.sealed")
     with pytest.raises(StateError, match="does not open"):

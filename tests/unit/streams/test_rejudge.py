@@ -24,7 +24,7 @@ from schemas.pseudonyms import Pseudonyms
 from sinks.local_store import LocalStore
 from sinks.tables import verdict_schema
 from streams.config_files import ConfigFolder, read_config_folder
-from streams.context import ConfigStore
+from streams.config_store import ConfigStore
 from streams.kept_configs import KeptConfigs
 from streams.list_books import ListBooks
 from streams.list_store import ListStore
@@ -60,7 +60,7 @@ def out(made: tuple[ConfigFolder, Path], tmp_path: Path) -> Path:
 
 
 def kept(*folders: ConfigFolder, state: Path = Path("none")) -> KeptConfigs:
-    return KeptConfigs(folders, state, RING)
+    return KeptConfigs(folders, LocalStore(state), RING)
 
 
 def change(out: Path, how: Change, *, table: str = "verdicts") -> dict[str, Any]:
@@ -300,11 +300,11 @@ def test_configs_and_lists_are_found_beside_the_state(
     made: tuple[ConfigFolder, Path], tmp_path: Path
 ) -> None:
     read, out = made
-    ConfigStore(tmp_path).keep(read.config)
+    ConfigStore(LocalStore(tmp_path)).keep(read.config)
     without = rejudge(LocalStore(out), kept(state=tmp_path), RING)
     assert without.exit_code == 3
     assert "which is not in lists/" in without.configs[0].missing
-    ListStore(tmp_path, RING).keep_all(read.lists)
+    ListStore(LocalStore(tmp_path), RING).keep_all(read.lists)
     assert rejudge(LocalStore(out), kept(state=tmp_path), RING).exit_code == 0
     path = tmp_path / "configs" / f"{read.config.hash}.json"
     path.write_bytes(path.read_bytes().replace(b'"weight":0.7', b'"weight":0.8'))
