@@ -117,7 +117,7 @@ class Soak:
         out, wrong = self._installation.out, [*self._ended, *what_grew(self.minutes)]
         if any(codes):
             wrong.append(f"stopped workers ended with {codes}")
-        wrong += self._installation.reconcile()["problems"]
+        wrong += self._installation.reconcile(with_redis=True)["problems"]
         verdicts = f"read_parquet('{out}/verdicts/**/*.parquet')"
         rows, places = asked(
             f'select count(*), count(distinct (topic, partition, "offset")) from {verdicts}'

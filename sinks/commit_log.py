@@ -221,11 +221,16 @@ class Accounts:
     """What all judge partitions have in the tables, and what is wrong with it: one sentence each."""
 
     sources: Account
-    turns: dict[int, int]
-    """Next turn by judge partition."""
+    commits: dict[int, Sequence[Entry]]
+    """All commits by judge partition, oldest first."""
     moving: tuple[tuple[str, str], ...]
     """Files of the newest commits, perhaps not published yet: where each waits, and where it will stand."""
     problems: tuple[str, ...]
+
+    @property
+    def turns(self) -> dict[int, int]:
+        """Next turn by judge partition."""
+        return {partition: entries[-1].next if entries else 0 for partition, entries in self.commits.items()}
 
 
 def read_accounts(store: Store) -> Accounts:
@@ -239,7 +244,7 @@ def read_accounts(store: Store) -> Accounts:
         An entry can not be read.
     """
     found: list[SourceAccount] = []
-    turns: dict[int, int] = {}
+    commits: dict[int, Sequence[Entry]] = {}
     moving: list[tuple[str, str]] = []
     problems: list[str] = []
     for partition in _partitions(store):
@@ -252,13 +257,13 @@ def read_accounts(store: Store) -> Accounts:
         problems += [
             f"judge partition {partition}: the commits before turn {first} are missing" for first in lost
         ]
-        turns[partition] = entries[-1].next if entries else 0
+        commits[partition] = entries
         for last in entries[-1:]:  # those before it are published, else it would not be there
             moving += moves_of(last, staged_folder(chain_name(partition), last.staged))
         found += account
     sources = merged(found)
     problems += [problem for source in sources for problem in source.problems()]
-    return Accounts(sources, turns, tuple(moving), tuple(problems))
+    return Accounts(sources, commits, tuple(moving), tuple(problems))
 
 
 def _partitions(store: Store) -> list[int]:

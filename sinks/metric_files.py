@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,14 +19,23 @@ import pyarrow.parquet as pq
 
 from schemas.errors import StateError
 from schemas.partials import Block
-from sinks.store import File, Store
-from sinks.tables import Table
+from sinks.store import File, Store, side_by_side
+from sinks.tables import Schema, Table
 
 METRICS_FOLDER, ARCHIVE_FOLDER = "metrics", "_rollup"
 _POSITION = b"woolwatch.position"
 _ARCHIVED = re.compile(rf"{ARCHIVE_FOLDER}/(\w+)/part-(\d+)-(\d{{4,}}-\d\d-\d\d)\.parquet", re.ASCII)
+_WHOLE = re.compile(r"/part-(\d+)\.parquet$", re.ASCII)
 _block_decoder = msgspec.msgpack.Decoder(Block)
 _encoder = msgspec.msgpack.Encoder()
+
+
+class WholeFile(NamedTuple):
+    """The numbers of a rollup partition, and the position up to which they count, if it is noted."""
+
+    rollup_partition: int
+    position: int | None
+    rows: Table
 
 
 class MetricFiles:
@@ -50,6 +60,18 @@ class MetricFiles:
                 return _position_in(file)
         except FileNotFoundError:
             return None
+
+    def read(self, table: str) -> list[WholeFile]:
+        """All files of a table that has one for each rollup partition."""
+        names = self._store.names(f"{METRICS_FOLDER}/{table}")
+        found = ((_WHOLE.search(name), name) for name in names)
+        return side_by_side(self._read, [(int(match[1]), name) for match, name in found if match])
+
+    def _read(self, file: tuple[int, str]) -> WholeFile:
+        rollup_partition, name = file
+        with self._store.open(name) as opened:
+            rows = pq.read_table(opened)
+        return WholeFile(rollup_partition, _noted_in(rows.schema), rows)
 
     def replace(
         self, table: str, rollup_partition: int, position: int, rows: Table, *, day: int | None = None
@@ -129,7 +151,11 @@ def _name(folder: str, table: str, rollup_partition: int, day: int | None = None
 
 
 def _position_in(file: File) -> int | None:
-    metadata = pq.read_schema(file).metadata
+    return _noted_in(pq.read_schema(file))
+
+
+def _noted_in(schema: Schema) -> int | None:
+    metadata = schema.metadata
     return None if not metadata or _POSITION not in metadata else int(metadata[_POSITION])
 
 

@@ -27,8 +27,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _Row: TypeAlias = dict[str, Any]
 
 
-class _Field(NamedTuple):
-    """Where a row of a metric table stands, and what it shows."""
+class ShownField(NamedTuple):
+    """Where a row of a metric table stands in Redis, and what it shows."""
 
     key: str
     name: str
@@ -110,7 +110,11 @@ class MetricRedis:
         from_ = self._positions[rollup_partition]
         if position < from_:
             return from_
-        fields = [*self._fields(tables), *(field._replace(value="") for field in self._fields(gone or {}))]
+        key = self._functions.key
+        fields = [
+            *shown_fields(tables, key),
+            *(field._replace(value="") for field in shown_fields(gone or {}, key)),
+        ]
         cuts = [*range(0, len(fields), CALL_FIELDS), len(fields)] if fields else [0, 0]
         for start, stop in pairwise(cuts):
             reached = await self._functions.write(
@@ -127,42 +131,45 @@ class MetricRedis:
     def _state(self, rollup_partition: int) -> str:
         return self._functions.key("rollup", str(rollup_partition))
 
-    def _fields(self, tables: Mapping[str, Table]) -> Iterator[_Field]:
-        for name, table in tables.items():
-            field_of = _FIELDS[name]
-            for row in table.to_pylist():
-                yield field_of(self._functions, row)
+
+def shown_fields(tables: Mapping[str, Table], key: Callable[..., str]) -> Iterator[ShownField]:
+    """What Redis shows of rows of ``funnel``, ``dau`` and ``retention``; ``key`` makes keys of their parts."""
+    for name, table in tables.items():
+        field_of = _FIELDS[name]
+        for row in table.to_pylist():
+            yield field_of(key, row)
 
 
-def _funnel_field(functions: RedisFunctions, row: _Row) -> _Field:
-    return _Field(
-        functions.key("funnel", _part(row["funnel"]), _part(row["campaign"]), _part(row["window"])),
+def _funnel_field(key: Callable[..., str], row: _Row) -> ShownField:
+    return ShownField(
+        key("funnel", _part(row["funnel"]), _part(row["campaign"]), _part(row["window"])),
         "/".join((_time(row["window_start"]), _part(row["dim"]), _part(row["dim_value"]), str(row["step"]))),
         _json(row, step_name=row["step_name"]),
     )
 
 
-def _dau_field(functions: RedisFunctions, row: _Row) -> _Field:
-    return _Field(
-        functions.key("dau", _part(row["campaign"])),
+def _dau_field(key: Callable[..., str], row: _Row) -> ShownField:
+    return ShownField(
+        key("dau", _part(row["campaign"])),
         "/".join((_time(row["date"]), _part(row["dim"]), _part(row["dim_value"]))),
         _json(row),
     )
 
 
-def _retention_field(functions: RedisFunctions, row: _Row) -> _Field:
-    return _Field(
-        functions.key("retention", _part(row["campaign"])),
+def _retention_field(key: Callable[..., str], row: _Row) -> ShownField:
+    return ShownField(
+        key("retention", _part(row["campaign"])),
         "/".join((_time(row["cohort_date"]), _part(row["dim"]), str(row["day"]))),
         _json(row),
     )
 
 
-_FIELDS: dict[str, Callable[[RedisFunctions, _Row], _Field]] = {
+_FIELDS: dict[str, Callable[[Callable[..., str], _Row], ShownField]] = {
     "funnel": _funnel_field,
     "dau": _dau_field,
     "retention": _retention_field,
 }
+SHOWN_TABLES = tuple(_FIELDS)
 
 
 def _json(row: _Row, **more: str) -> str:

@@ -94,7 +94,7 @@ class RedisFunctions:
         try:
             found = await self._client.hget(state, "position")
         except (RedisError, OSError) as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
         return int(found or 0)
 
     async def write(self, name: str, state: str, epoch: int, *arguments: Argument) -> int:
@@ -138,7 +138,7 @@ class RedisFunctions:
                 await self._load()
                 reply = await self._client.fcall(function, 1, state, *arguments)
         except (RedisError, OSError) as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
         answer, position = cast("tuple[bytes, int]", reply)
         return answer.decode(), position
 
@@ -147,7 +147,7 @@ class RedisFunctions:
         try:
             await self._client.function_load(code, replace=True)
         except (RedisError, OSError) as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
 
 
 def _refuse(answer: str, state: str, epoch: int, position: int) -> None:
@@ -157,7 +157,7 @@ def _refuse(answer: str, state: str, epoch: int, position: int) -> None:
         raise ForgottenError(f"{state} stands at {position} and lost what came after", position)
 
 
-def _unreachable(error: Exception) -> UnreachableError:
+def unreachable(error: Exception) -> UnreachableError:
     """WRONGTYPE, OOM, READONLY: what Redis refuses now it may take when someone has put it right."""
     said = "refuses" if isinstance(error, ResponseError) else "does not answer"
     return UnreachableError(f"Redis {said}: {error}")

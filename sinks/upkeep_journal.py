@@ -121,10 +121,13 @@ class View(NamedTuple):
         By name; each row that was not removed is in exactly one of them.
     expired
         How many rows of each topic and partition retention has removed.
+    expired_folders
+        Folders of the dates that it has removed, such as ``date=2026-01-31``; late rows may be in them again.
     """
 
     files: list[str]
     expired: Mapping[tuple[str, int], int]
+    expired_folders: frozenset[str]
 
 
 class _Numbers(NamedTuple):
@@ -262,7 +265,8 @@ class UpkeepJournal:
             ]
             if before == self._numbers():
                 known = {step.number: step for step in begun} | outcomes
-                return View(files, _rows_by_source(step for step in known.values() if step.table == table))
+                expiries = [step for step in known.values() if step.table == table and step.expired_rows]
+                return View(files, _rows_by_source(expiries), frozenset(step.folder for step in expiries))
         raise StateError(
             f"the files of {self._store}/{table} change all the while (compact, expire): try again later"
         )

@@ -2,15 +2,15 @@
 
 For each topic-partition: rows of ``verdicts/`` and ``late/`` + duplicates + rejected == records in the log, over the
 offsets that the commits cover. Rows are counted in the Parquet files themselves, records in Kafka; the engine's own
-counters are only used for what leaves no row. It joins no consumer group and may run beside the workers.
+counters are only used for what leaves no row. It joins no consumer group and may run beside the workers. What Redis
+shows is compared with the same tables, where that is asked for.
 """
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -19,22 +19,19 @@ import pyarrow.parquet as pq
 from kafka import IsolationLevel, KafkaConsumer, TopicPartition
 from numpy.typing import NDArray
 
-from schemas.errors import DataLossError, StateError
+from schemas.errors import DataLossError
 from schemas.events import TOPICS
 from sinks.commit_log import SourceAccount, read_accounts
-from sinks.store import Store, side_by_side
-from sinks.upkeep_journal import UpkeepJournal, View
-from streams.first_contact import reach_store
-from streams.security import kafka_brokers
+from sinks.redis_contents import RedisContents
+from sinks.store import Store
+from streams.first_contact import reach_redis, reach_store
+from streams.reconcile_redis import RedisReport, reconcile_redis
+from streams.security import kafka_brokers, redis_client
 from streams.settings import Settings
+from streams.table_rows import Moving, read_files
 from streams.topics import open_topics
 
 _POLL_MS = 1_000
-_ATTEMPTS = 20
-_PAUSE_S = 0.2
-
-Moving: TypeAlias = Sequence[tuple[str, str]]
-"""Of files that may wait to be published: where they wait, where they will stand."""
 
 
 class SourceReport(msgspec.Struct, frozen=True):
@@ -75,24 +72,28 @@ class SourceReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The whole answer; ``problems`` are sentences, empty where all is well."""
+    """The whole answer.
+
+    ``problems`` are sentences, empty where all is well; ``redis`` is None where it was not read.
+    """
 
     sources: tuple[SourceReport, ...]
     problems: tuple[str, ...]
+    redis: RedisReport | None = None
 
     @property
     def holds(self) -> bool:
-        """Whether every record is accounted for."""
+        """Whether every record is accounted for, and Redis shows what it has to."""
         return not self.problems
 
 
-def reconcile(settings: Settings) -> Report:
-    """Account for every record up to the newest commit.
+def reconcile(settings: Settings, *, with_redis: bool = False) -> Report:
+    """Account for every record up to the newest commit; ``with_redis`` compares what Redis shows, too.
 
     Raises
     ------
     UnreachableError
-        Kafka or the store of the tables did not answer.
+        Kafka, the store of the tables or Redis did not answer.
     RefusedError
         One of them does not let us in.
     """
@@ -114,7 +115,20 @@ def reconcile(settings: Settings) -> Report:
             report, found = _compare(settings, store, account, accounts.moving, begins[role][tp], end)
             reports.append(report)
             problems += found
-    return Report(tuple(reports), tuple(problems))
+    redis = None
+    if with_redis:
+        redis, found = asyncio.run(_reconcile_redis(settings, store))
+        problems += found
+    return Report(tuple(reports), tuple(problems), redis)
+
+
+async def _reconcile_redis(settings: Settings, store: Store) -> tuple[RedisReport, list[str]]:
+    await reach_redis(settings)
+    client = redis_client(settings)
+    try:
+        return await reconcile_redis(RedisContents(client, settings.namespace), store)
+    finally:
+        await client.aclose()
 
 
 def _nothing_yet(role: str, partition: int, begin: int, end: int) -> SourceReport:
@@ -170,21 +184,9 @@ def row_offsets(
 
     Files that come meanwhile do not count.
     """
-    journal = UpkeepJournal(store)
-    for attempt in range(_ATTEMPTS):
-        files, expired = _files_of(store, journal, table, moving)
-        try:
-            found = side_by_side(partial(_offsets_in, store, account, next_), files)
-        except FileNotFoundError as error:  # published, compacted or expired while we looked
-            if attempt + 1 == _ATTEMPTS:
-                raise StateError(
-                    f"the files of {store}/{table} change all the while (compact, expire): try again later"
-                ) from error
-            time.sleep(_PAUSE_S)
-        else:
-            offsets = np.concatenate([np.empty(0, np.int64), *found])
-            return offsets, expired.get((account.topic, account.partition), 0)
-    raise AssertionError("the last attempt returns or raises")
+    found, view = read_files(store, table, moving, partial(_offsets_in, store, account, next_))
+    offsets = np.concatenate([np.empty(0, np.int64), *found])
+    return offsets, view.expired.get((account.topic, account.partition), 0)
 
 
 def _offsets_in(store: Store, account: SourceAccount, next_: int, name: str) -> NDArray[np.int64]:
@@ -196,21 +198,6 @@ def _offsets_in(store: Store, account: SourceAccount, next_: int, name: str) -> 
         & (pc.field("offset") < next_)
     )
     return np.asarray(rows.filter(wanted)["offset"].to_numpy(), np.int64)
-
-
-def _files_of(store: Store, journal: UpkeepJournal, table: str, moving: Moving) -> View:
-    """A table with the files of the newest commit where they wait if they are not published yet."""
-    staged = {
-        name for folder in {staged.rpartition("/")[0] for staged, _ in moving} for name in store.names(folder)
-    }
-    # In this order: what is published meanwhile stands in both, not in none.
-    standing, expired = journal.view(table)
-    waiting = [
-        name
-        for name, target in moving
-        if name in staged and target.startswith(f"{table}/") and target not in standing
-    ]
-    return View([*standing, *waiting], expired)
 
 
 def _count_records(settings: Settings, account: SourceAccount, first: int, next_: int, begin: int) -> int:
@@ -275,8 +262,21 @@ def as_text(report: Report) -> str:
         "  ".join(_cell(cell, width, i) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
         for row in rows
     ]
-    verdict = "every record is accounted for" if report.holds else "NOT every record is accounted for:"
-    return "\n".join([*lines, "", verdict, *(f"  {problem}" for problem in report.problems)])
+    verdict = "every record is accounted for" if report.holds else "NOT all is well:"
+    problems = (f"  {problem}" for problem in report.problems)
+    return "\n".join([*lines, "", _redis_line(report.redis), verdict, *problems])
+
+
+def _redis_line(redis: RedisReport | None) -> str:
+    if redis is None:
+        return "Redis was not read; --redis says where it is"
+    said = [f"{redis.verdicts:,} verdicts and {redis.numbers:,} numbers compared with the tables"]
+    if redis.absent:
+        said.append(f"{redis.absent:,} not shown that it forgot, or that are older than 30 days")
+    if redis.unproven:
+        said.append(f"{redis.unproven:,} of dates that have expired")
+    waiting = (f"\n  waits for a worker: {sentence}" for sentence in redis.waiting)
+    return f"Redis: {'; '.join(said)}{''.join(waiting)}"
 
 
 def _cell(cell: str, width: int, column: int) -> str:

@@ -132,9 +132,10 @@ class Installation:
         more = ("--batch-size", str(batch_size), *_delay(label_delay))
         self.run("replay", *files, "--config", self.config, "--out", out, *more)
 
-    def reconcile(self) -> dict[str, Any]:
+    def reconcile(self, *, with_redis: bool = False) -> dict[str, Any]:
         """The report of reconcile; its exit code must agree with it."""
-        done = self.run("reconcile", *self.endpoints(), "--out", self.tables, "--json", check=False)
+        redis = ("--redis", self.redis.url) if with_redis else ()
+        done = self.run("reconcile", *self.endpoints(), *redis, "--out", self.tables, "--json", check=False)
         assert done.returncode in (0, 1), done.stderr
         report: dict[str, Any] = json.loads(done.stdout)
         assert (done.returncode == 0) == (not report["problems"])

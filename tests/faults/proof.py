@@ -195,8 +195,9 @@ class FaultRun:
         sightings log, DAU and funnels with a recount over the verdicts, Redis with Parquet, gross with replay.
         """
         installation = self.installation
-        report = installation.reconcile()
+        report = installation.reconcile(with_redis=True)
         assert not report["problems"], report
+        assert not report["redis"]["waiting"], report
         assert sum(source["consumed"] for source in report["sources"]) == self._sent
         offsets = rows_of(installation.out, "verdicts", 'topic, partition, "offset"')
         assert len(offsets) == len(set(offsets))

@@ -98,6 +98,21 @@ def test_without_redis_a_worker_tries_again_then_ends_with_a_sentence(
     assert "secret-word" not in said
 
 
+def test_reconcile_reads_redis_where_it_is_named(
+    tmp_path: Path, kafka: KafkaBroker, topic_prefix: str
+) -> None:
+    (tmp_path / "config").mkdir()
+    absent = RedisServer(tmp_path)
+    installation = Installation(tmp_path, kafka, absent, topic_prefix, tmp_path / "config", partitions=1)
+    command: list[str | Path] = ["reconcile", *installation.endpoints(), "--wait", "0", "--out", tmp_path]
+    said = run_woolwatch(*command, key=KEY.encode(), cwd=tmp_path).stdout
+    assert "Redis was not read" in said
+    (tmp_path / "settings.yaml").write_text(f"redis: redis://{NOBODY}/0\n")
+    for named in (["--redis", f"redis://{NOBODY}/0"], ["--settings", "settings.yaml"]):
+        said = run_woolwatch(*command, *named, key=KEY.encode(), expect=3, cwd=tmp_path).stderr
+        assert plain_sentences(said) == [f"Redis at redis://{NOBODY}/0 did not answer at once"]
+
+
 @pytest.mark.parametrize("component", ["kafka", "redis"])
 def test_wait_0_tries_once(tmp_path: Path, kafka: KafkaBroker, topic_prefix: str, component: str) -> None:
     (tmp_path / "config").mkdir()

@@ -1,0 +1,270 @@
+"""What Redis has to show of users and devices, told from the tables, and where it shows something else.
+
+Redis shows of each user the last verdict in judged order, unless that is ``pass``. The tables know that order as far as
+their commits tell: within a topic by offset, between the two topics by commit; two verdicts of one commit in different
+topics may stand in either order. What came after the position that Redis had when it was read may be shown, or not yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
+from threading import Lock
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from schemas.events import TOPICS
+from schemas.verdicts import LEVELS, PASS
+from sinks.commit_log import Entry
+from sinks.redis_contents import ShownVerdict
+from sinks.store import Store
+from sinks.tables import Table
+from streams.table_rows import Moving, read_files
+
+_PLACE = ["topic", "partition", "offset"]
+_SHOWN = ["level", "score", "event", "event_id", "ts", "campaign", "config_hash", "reasons", "user"]
+_PENDING_ROWS = 500_000
+"""Rows are thinned out when so many came, which bounds memory by the keys, not by the rows."""
+_SHOWN_TEXT = 64
+
+
+class JudgedOrder:
+    """Where rows stand in judged order, and which of them Redis has to know.
+
+    Parameters
+    ----------
+    commits
+        All commits by judge partition, oldest first.
+    reached
+        Turn of each judge partition below which Redis had everything.
+    """
+
+    def __init__(self, commits: Mapping[int, Sequence[Entry]], reached: Mapping[int, int]) -> None:
+        starts: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        self._settled: dict[tuple[str, int], int] = {}
+        for judge, entries in commits.items():
+            for number, entry in enumerate(entries):
+                for source in entry.account:
+                    place = source.topic, source.partition
+                    starts.setdefault(place, []).append((source.ranges[0][0], number))
+                    if entry.next <= reached.get(judge, 0):
+                        self._settled[place] = source.ranges[-1][1]
+        self._starts = {place: np.array(sorted(found), np.int64).T for place, found in starts.items()}
+
+    def commit_numbers(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which commit of its judge partition each row came with; the last that is known of those that came since."""
+        if (topic, partition) not in self._starts:
+            return np.zeros(len(offsets), np.int64)
+        firsts, numbers = self._starts[topic, partition]
+        return np.asarray(numbers[np.searchsorted(firsts, offsets, side="right") - 1], np.int64)
+
+    def settled(self, topic: str, partition: int) -> int:
+        """Offset of a source below which Redis had everything."""
+        return self._settled.get((topic, partition), 0)
+
+
+class Row(NamedTuple):
+    """A verdict in the tables that Redis may show, or may have to."""
+
+    place: str
+    partition: int
+    commit: int
+    settled: bool
+    verdict: ShownVerdict
+
+
+class Comparison(msgspec.Struct):
+    """What came of comparing one kind of entries; ``problems`` are sentences."""
+
+    compared: int = 0
+    absent: int = 0
+    unproven: int = 0
+    problems: list[str] = msgspec.field(default_factory=list)
+
+
+def device_key(device: str, partition: int | str) -> str:
+    """How devices are named here, users being their pseudonyms: each judge partition shows its own verdict."""
+    return f"{device}/{partition}"
+
+
+class NewestRows(NamedTuple):
+    """By key the rows that Redis may show, and the folders of dates that retention has removed."""
+
+    of_users: dict[str, list[Row]]
+    of_devices: dict[str, list[Row]]
+    expired_folders: frozenset[str]
+
+
+def newest_rows(
+    store: Store, moving: Moving, order: JudgedOrder, users: AbstractSet[str], devices: AbstractSet[str]
+) -> NewestRows:
+    """The rows that Redis may show of these users and devices, and of all that have any verdict but ``pass``.
+
+    Reads every file twice, the second time only what belongs to them. Memory grows with them, by about a kilobyte each.
+    """
+    flagged, _ = read_files(store, "verdicts", moving, partial(_flagged_in, store))
+    of_users = _Newest(set(users).union(*(found for found, _ in flagged)), order)
+    of_devices = _Newest(set(devices).union(*(found for _, found in flagged)), order)
+    _, view = read_files(store, "verdicts", moving, partial(_take, store, of_users, of_devices))
+    return NewestRows(of_users.rows(), of_devices.rows(), view.expired_folders)
+
+
+def compare(
+    kind: str,
+    shown: Mapping[str, ShownVerdict | None],
+    rows: Mapping[str, list[Row]],
+    *,
+    expired_folders: frozenset[str],
+) -> Comparison:
+    """Compare what Redis shows of users or devices with what it has to.
+
+    Parameters
+    ----------
+    kind
+        ``user`` or ``device``, for sentences.
+    shown
+        By key; None is an entry that is none of ours.
+    rows
+        Of :func:`newest_rows`.
+    expired_folders
+        Of dates that retention has removed: of what was in them nothing can be proven.
+    """
+    result = Comparison(compared=len(shown))
+    for key, entry in shown.items():
+        candidates = _last(rows.get(key, ()))
+        if entry is not None and any(row.verdict == entry for row in candidates):
+            continue
+        if entry is not None and _folder(entry.ts) in expired_folders:
+            result.unproven += 1
+        else:
+            result.problems.append(f"{kind} {key[:_SHOWN_TEXT]}: {_difference(entry, candidates)}")
+    for key in rows.keys() - shown.keys():
+        candidates = _last(rows[key])
+        result.absent += all(row.settled and row.verdict.level != LEVELS[PASS] for row in candidates)
+    return result
+
+
+def _difference(entry: ShownVerdict | None, candidates: Sequence[Row]) -> str:
+    shows = (
+        "what nobody of us wrote" if entry is None else f"{entry.level} for {entry.event_id[:_SHOWN_TEXT]!r}"
+    )
+    have = " or ".join(f"{row.verdict.level} of {row.place}" for row in candidates[:2]) or "nothing"
+    return f"Redis shows {shows}, the tables have {have}"
+
+
+def _last(rows: Sequence[Row]) -> list[Row]:
+    """The rows of which any may be shown: all that Redis need not know yet, and the last of those that it has to."""
+    newest = {
+        partition: max(row.commit for row in rows if row.settled and row.partition == partition)
+        for partition in {row.partition for row in rows if row.settled}
+    }
+    return [row for row in rows if not row.settled or row.commit == newest[row.partition]]
+
+
+def _folder(ts_ms: int) -> str:
+    return "date=" + str(np.datetime64(ts_ms, "ms").astype("datetime64[D]"))
+
+
+# -- reading -----------------------------------------------------------------------------------------------------
+
+
+def _flagged_in(store: Store, name: str) -> tuple[set[str], set[str]]:
+    with store.open(name) as file, pq.ParquetFile(file) as parquet:
+        rows = parquet.read(columns=["user", "device", "partition", "level"], use_threads=False)
+    rows = rows.filter(pc.field("level") != LEVELS[PASS])
+    return tuple(set(pc.drop_null(keys.unique()).to_pylist()) for keys in _keys(rows))  # type: ignore[return-value]
+
+
+def _keys(rows: Table) -> tuple[Any, Any]:
+    """Of each row the key of its user and of its device, null where it has none."""
+    devices = pc.binary_join_element_wise(rows["device"], rows["partition"].cast(pa.string()), "/")
+    return rows["user"], devices
+
+
+def _take(store: Store, of_users: _Newest, of_devices: _Newest, name: str) -> None:
+    with store.open(name) as file, pq.ParquetFile(file) as parquet:
+        places = parquet.read(columns=[*_PLACE, "user", "device"], use_threads=False)
+        wanted = [
+            newest.wanted(keys) for newest, keys in zip((of_users, of_devices), _keys(places), strict=True)
+        ]
+        if not any(mask.any() for mask in wanted):
+            return
+        rows = parquet.read(columns=_SHOWN, use_threads=False)
+    for column in _PLACE:
+        rows = rows.append_column(column, places[column])
+    for newest, keys, mask in zip((of_users, of_devices), _keys(places), wanted, strict=True):
+        newest.add(rows.append_column("key", keys).filter(pa.array(mask)))
+
+
+class _Newest:
+    """Of some keys and each source the last row that is settled, and all that are not."""
+
+    def __init__(self, keys: set[str], order: JudgedOrder) -> None:
+        self._keys, self._order = pa.array(sorted(keys), pa.string()), order
+        self._kept: list[Table] = []
+        self._pending, self._lock = 0, Lock()
+
+    def wanted(self, keys: Any) -> NDArray[np.bool_]:
+        """Which of these keys are among them."""
+        return np.asarray(pc.is_in(keys, value_set=self._keys, skip_nulls=True).to_numpy(), np.bool_)
+
+    def add(self, rows: Table) -> None:
+        """Take rows; any thread may, and the same rows may come again."""
+        with self._lock:
+            self._kept.append(rows)
+            self._pending += rows.num_rows
+            if self._pending > _PENDING_ROWS:
+                self._kept = [self._thinned()]
+                self._pending = 0
+
+    def rows(self) -> dict[str, list[Row]]:
+        """All that is left, by key."""
+        found: dict[str, list[Row]] = {}
+        if not self._kept:
+            return found
+        rows = self._thinned()
+        commits, settled = self._judged(rows)
+        for row, commit, is_settled in zip(_plain(rows), commits.tolist(), settled.tolist(), strict=True):
+            place = f"{row['topic']}-{row['partition']} offset {row['offset']}"
+            verdict = ShownVerdict(**{name: row[name] for name in _SHOWN})
+            found.setdefault(row["key"], []).append(Row(place, row["partition"], commit, is_settled, verdict))
+        return found
+
+    def _thinned(self) -> Table:
+        rows = pa.concat_tables(self._kept).combine_chunks()
+        codes = [
+            rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in ("key", "topic")
+        ]
+        _, settled = self._judged(rows)
+        of_whom = [rows["partition"].to_numpy(), *codes, settled]
+        order = np.lexsort((rows["offset"].to_numpy(), *of_whom))
+        ends = np.zeros(len(order), np.bool_)
+        ends[-1:] = True
+        for column in of_whom:
+            ends[:-1] |= column[order][1:] != column[order][:-1]
+        return rows.take(pa.array(order[ends | ~settled[order]]))
+
+    def _judged(self, rows: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Of each row its commit, and whether Redis has to know it."""
+        topics, partitions, offsets = (rows[name].to_numpy() for name in _PLACE)
+        commits, settled = np.zeros(len(offsets), np.int64), np.zeros(len(offsets), np.bool_)
+        for topic in TOPICS:
+            for number in np.unique(partitions[topics == topic]).tolist():
+                here = (topics == topic) & (partitions == number)
+                commits[here] = self._order.commit_numbers(topic, number, offsets[here])
+                settled[here] = offsets[here] < self._order.settled(topic, number)
+        return commits, settled
+
+
+def _plain(rows: Table) -> Iterator[dict[str, Any]]:
+    """Rows as Redis shows them: times in epoch milliseconds, an empty campaign for none."""
+    rows = rows.set_column(rows.schema.get_field_index("ts"), "ts", rows["ts"].cast(pa.int64()))
+    for row in rows.to_pylist():
+        yield {**row, "campaign": row["campaign"] or "", "reasons": tuple(row["reasons"])}
