@@ -258,12 +258,32 @@ def read_accounts(store: Store) -> Accounts:
             f"judge partition {partition}: the commits before turn {first} are missing" for first in lost
         ]
         commits[partition] = entries
-        for last in entries[-1:]:  # those before it are published, else it would not be there
-            moving += moves_of(last, staged_folder(chain_name(partition), last.staged))
+        moving += _moving(partition, entries)
         found += account
     sources = merged(found)
     problems += [problem for source in sources for problem in source.problems()]
     return Accounts(sources, commits, tuple(moving), tuple(problems))
+
+
+def read_commits(store: Store, partition: int) -> tuple[Sequence[Entry], Sequence[tuple[str, str]]]:
+    """All commits of a judge partition, oldest first, and its files that may not be published yet, as in Accounts.
+
+    Raises
+    ------
+    StateError
+        An entry can not be read.
+    """
+    entries, _ = _chain(CommitLog(store, partition))
+    return entries, _moving(partition, entries)
+
+
+def _moving(partition: int, entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    # Those before the last are published, else it would not be there.
+    return [
+        move
+        for last in entries[-1:]
+        for move in moves_of(last, staged_folder(chain_name(partition), last.staged))
+    ]
 
 
 def _partitions(store: Store) -> list[int]:

@@ -89,6 +89,18 @@ def is_compacted(name: str) -> bool:
     return _COMPACTED.fullmatch(name) is not None
 
 
+def commit_of(name: str) -> tuple[int, int] | None:
+    """Judge partition and first turn of the commit that a file came with; None where it is none of one commit.
+
+    Examples
+    --------
+    >>> commit_of("verdicts/date=2026-01-31/p3-00000000000000000012-0.parquet"), commit_of("c00000012-0.parquet")
+    ((3, 12), None)
+    """
+    written = _COMMITTED.fullmatch(name.rpartition("/")[2])
+    return (int(written[1]), int(written[2])) if written else None
+
+
 def step_of(name: str) -> int | None:
     """Number of the step of compaction that made a file, given with or without its folder; None where none did.
 

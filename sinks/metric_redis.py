@@ -128,6 +128,17 @@ class MetricRedis:
         self._positions[rollup_partition] = reached
         return reached
 
+    async def has_forgotten(self, rollup_partition: int) -> bool:
+        """Whether Redis lost numbers of a partition that was taken over; for while none are written.
+
+        Raises
+        ------
+        UnreachableError
+            Redis did not answer.
+        """
+        position = await self._functions.position(self._state(rollup_partition))
+        return position < self._positions[rollup_partition]
+
     def _state(self, rollup_partition: int) -> str:
         return self._functions.key("rollup", str(rollup_partition))
 

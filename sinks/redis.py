@@ -8,11 +8,12 @@ come again, perhaps cut otherwise: they end in the same values, and no value eve
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import compress, pairwise
-from typing import Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -23,8 +24,9 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from schemas.events import EventBatch
-from schemas.verdicts import PASS, Verdicts
-from sinks.redis_functions import DEFAULT_NAMESPACE, RedisFunctions
+from schemas.verdicts import LEVELS, PASS, Verdicts
+from sinks.patience import patiently
+from sinks.redis_functions import DEFAULT_NAMESPACE, ForgottenError, RedisFunctions
 from sinks.tables import Array, hex_column, integer_columns, level_column, text_columns
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,28 @@ _USER_FIELDS = ("reasons", "score", "level", "event", "event_id", "ts", "campaig
 _DEVICE_FIELDS = ("raw_reasons", *_USER_FIELDS[1:], "user")
 
 _Columns: TypeAlias = list[list[Any]]
+
+
+class ShownVerdict(msgspec.Struct, frozen=True):
+    """What is held against somebody: the fields of docs/REDIS.md."""
+
+    level: str
+    score: float
+    event: str
+    event_id: str
+    ts: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    campaign: str
+    config_hash: str
+    reasons: tuple[str, ...]
+    user: str
+
+
+class LastVerdict(NamedTuple):
+    """The last verdict of a user, or on a device, and how old it is."""
+
+    who: str
+    verdict: ShownVerdict
+    age_ms: int
 
 
 class _DeviceVerdict(msgspec.Struct, gc=False):
@@ -83,6 +107,13 @@ class _Call(NamedTuple):
     clear_users: list[str]
     clear_devices: list[str]
 
+    @property
+    def tables(self) -> list[bytes]:
+        """As the functions take them."""
+        return [
+            _encode(each) for each in (self.users, self.devices, [self.clear_users], [self.clear_devices])
+        ]
+
 
 class RedisSink:
     """The last verdicts of one judge partition; docs/REDIS.md says what is where.
@@ -118,6 +149,14 @@ class RedisSink:
         self._state = self._functions.key("judge", str(partition))
         self._epoch = -1
         self._position = 0
+        self._one_call = asyncio.Lock()
+        """Held over a call and its repeats: what is restored must not come between two of them."""
+        self.lacks: int | None = None
+        """The first turn that Redis lacks, as of the take-over; None where it has all, or has it again."""
+        self._one_write = asyncio.Lock()
+        self._began = self._restored = 0
+        self._judged_since: tuple[set[str], set[str]] | None = None
+        """Users and devices that were written since the restoring began; some 120 bytes each."""
 
     async def take_over(self, *, epoch: int, turn: int = 0) -> int:
         """Become the owner; must come before the first write. Returns the position: turns below it are in.
@@ -127,8 +166,7 @@ class RedisSink:
         epoch
             Larger than that of every earlier owner.
         turn
-            From here on turns will be written. If Redis stands before it, what lies between can not be made again:
-            its users keep an older verdict, or none, until they are judged again.
+            From here on turns will be written. If Redis stands before it, :attr:`lacks` says what is to be restored.
 
         Raises
         ------
@@ -138,19 +176,27 @@ class RedisSink:
         position = await self._functions.take_over(
             self._state, epoch=epoch, at_least=turn, key_fingerprint=self._key_fingerprint
         )
-        if position < turn:
-            log.warning(
-                "Redis lacks verdicts of partition %d, turns %d to %d; users get theirs when judged again",
-                self._partition,
-                position,
-                turn - 1,
-            )
         self._epoch, self._position = epoch, max(position, turn)
+        self.lacks, self._judged_since = await self._functions.lacks(self._state), None
         return self._position
 
     async def position(self) -> int:
         """Ask Redis for the position."""
         return await self._functions.position(self._state)
+
+    async def look(self) -> None:
+        """Return if Redis still has all that was written; for while nothing is.
+
+        Raises
+        ------
+        ForgottenError
+            It has lost turns.
+        UnreachableError
+            It did not answer.
+        """
+        position = await self.position()
+        if position < self._position:
+            raise ForgottenError(f"{self._state} stands at {position} and lost what came after", position)
 
     async def write(self, verdicts: Sequence[Verdicts]) -> int:
         """Write turns, those that are in already aside; returns the position.
@@ -176,27 +222,86 @@ class RedisSink:
             raise ValueError(
                 f"expected turns from {self._position} on, got {[turn.turn for turn in turns[:3]]}..."
             )
-        for part in _parts(turns):
-            await self._write_part(part)
+        async with self._one_write:
+            for part in _parts(turns):
+                await self._write_part(part)
         return self._position
 
     async def _write_part(self, turns: Sequence[Verdicts]) -> None:
-        for call in _calls(turns):
-            position = await self._functions.write(
-                "judge_write",
-                self._state,
-                self._epoch,
-                self._position,
-                call.next,
-                self._functions.key("verdict", ""),
-                self._ttl_s * 1000,
-                str(self._partition),
-                _encode(call.users),
-                _encode(call.devices),
-                _encode([call.clear_users]),
-                _encode([call.clear_devices]),
-            )
+        for call in _calls(turns, self._ttl_s * 1000):
+            async with self._one_call:
+                self._note_judged(call)
+                position = await self._functions.write(
+                    "judge_write",
+                    self._state,
+                    self._epoch,
+                    self._position,
+                    call.next,
+                    self._functions.key("verdict", ""),
+                    str(self._partition),
+                    *call.tables,
+                )
             self._position = max(self._position, position)
+
+    # -- what Redis forgot ---------------------------------------------------------------------------------------
+
+    def _note_judged(self, call: _Call) -> None:
+        if self._judged_since is not None:
+            users, devices = self._judged_since
+            users.update(call.users[0], call.clear_users)
+            devices.update(call.devices[0], call.clear_devices)
+
+    async def begin_restoring(self) -> int:
+        """Begin, or begin anew, to restore what :attr:`lacks` says; returns the turn below which that is."""
+        async with self._one_write:  # else some of a turn may be in
+            self._began, self._judged_since = self._position, (set(), set())
+        return self._began
+
+    async def restore(
+        self, users: Sequence[LastVerdict], devices: Sequence[LastVerdict], *, is_last: bool = False
+    ) -> None:
+        """Show the last verdicts as of :meth:`begin_restoring`; of whoever was judged since, the newer one stays.
+
+        Parameters
+        ----------
+        users, devices
+            Some hundred at a time. A verdict ``pass`` takes the entry away.
+        is_last
+            With this call nothing is missing any more.
+
+        Raises
+        ------
+        FencedError, ForgottenError
+            As :meth:`write`; then a later take-over begins anew.
+        """
+        async with self._one_call:
+            if self._judged_since is None:
+                return
+            of_users, of_devices = self._judged_since
+            call = _restoring(
+                [each for each in users if each.who not in of_users],
+                [each for each in devices if each.who not in of_devices],
+                self._ttl_s * 1000,
+            )
+            self._restored += 1
+
+            async def write() -> None:
+                await self._functions.write(
+                    "judge_restore",
+                    self._state,
+                    self._epoch,
+                    self._began,
+                    self._restored,
+                    int(is_last),
+                    self._functions.key("verdict", ""),
+                    str(self._partition),
+                    *call.tables,
+                )
+
+            # Not let go before it is in: a call that was given up might still come, behind a newer verdict.
+            await patiently("Redis", write)
+            if is_last:
+                self.lacks = self._judged_since = None
 
 
 def _parts(verdicts: Sequence[Verdicts]) -> Iterator[list[Verdicts]]:
@@ -213,7 +318,40 @@ def _parts(verdicts: Sequence[Verdicts]) -> Iterator[list[Verdicts]]:
         yield part
 
 
-def _calls(verdicts: Sequence[Verdicts]) -> Iterator[_Call]:
+def _restoring(users: Sequence[LastVerdict], devices: Sequence[LastVerdict], ttl_ms: int) -> _Call:
+    """What to write of last verdicts; those that would have expired by now are left out."""
+    users, devices = ([each for each in some if each.age_ms < ttl_ms] for some in (users, devices))
+    clear = ([each.who for each in some if each.verdict.level == LEVELS[PASS]] for some in (users, devices))
+    users, devices = (
+        [each for each in some if each.verdict.level != LEVELS[PASS]] for some in (users, devices)
+    )
+    of_users = [each.verdict for each in users]
+    scores: list[str] = (
+        pa.array([each.score for each in of_users], pa.float64()).cast(pa.string()).to_pylist()
+    )
+    columns: _Columns = [
+        [each.who for each in users],
+        [orjson.dumps(each.reasons).decode() for each in of_users],
+        scores,
+        *([getattr(each, name) for each in of_users] for name in ("level", "event", "event_id")),
+        [str(each.ts) for each in of_users],
+        *([getattr(each, name) for each in of_users] for name in ("campaign", "config_hash")),
+        [str(ttl_ms - each.age_ms) for each in users],
+    ]
+    texts = [
+        _encode_json(
+            _DeviceVerdict(
+                msgspec.Raw(orjson.dumps(each.verdict.reasons)),
+                *(getattr(each.verdict, name) for name in _DEVICE_FIELDS[1:]),
+            )
+        ).decode()
+        for each in devices
+    ]
+    ttls = [str(ttl_ms - each.age_ms) for each in devices]
+    return _Call(0, columns, [[each.who for each in devices], texts, ttls], *clear)
+
+
+def _calls(verdicts: Sequence[Verdicts], ttl_ms: int) -> Iterator[_Call]:
     """What to write of these turns, in judged order and cut so that no call is too large."""
     level = np.concatenate([turn.level for turn in verdicts])
     turns = np.repeat([turn.turn for turn in verdicts], [len(turn.rows) for turn in verdicts])
@@ -231,6 +369,8 @@ def _calls(verdicts: Sequence[Verdicts]) -> Iterator[_Call]:
     cuts = [0, *(np.flatnonzero(pieces[1:] != pieces[:-1]) + 1).tolist(), len(rows)]
     user_ends, device_ends = _counts_before(is_user & held), _counts_before(is_device & held)
     clear_user_ends, clear_device_ends = _counts_before(is_user & ~held), _counts_before(is_device & ~held)
+    for columns in (users, devices):
+        columns.append([str(ttl_ms)] * len(columns[0]))
     for start, stop in pairwise(cuts):
         yield _Call(
             int(turns[stop]) if stop < len(rows) else verdicts[-1].turn + 1,

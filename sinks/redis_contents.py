@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from schemas.errors import UnreachableError
+from sinks.redis import ShownVerdict
 from sinks.redis_functions import DEFAULT_NAMESPACE, RedisFunctions, unreachable
 
 _KEYS_A_CALL = 500
@@ -19,20 +20,6 @@ _DIGITS = 18
 _SHOWN_KEY = 120
 """Characters of a key that a sentence shows: anybody may have made it."""
 _NUMBERS = ("funnel", "dau", "retention")
-
-
-class ShownVerdict(msgspec.Struct, frozen=True):
-    """What is held against somebody: the fields of docs/REDIS.md."""
-
-    level: str
-    score: float
-    event: str
-    event_id: str
-    ts: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-    campaign: str
-    config_hash: str
-    reasons: tuple[str, ...]
-    user: str
 
 
 class Contents(NamedTuple):
@@ -92,6 +79,17 @@ class RedisContents:
             for key, fields in found.items()
             if key.removeprefix(prefix).isdecimal() and not isinstance(fields, str)
         }
+
+    async def shown_users(self) -> set[str]:
+        """Pseudonyms of all users that something is held against."""
+        return await self._names(self.key("verdict", "user", ""))
+
+    async def shown_devices(self) -> set[str]:
+        """Pseudonyms of all devices that something is held against."""
+        return await self._names(self.key("verdict", "device", ""))
+
+    async def _names(self, prefix: str) -> set[str]:
+        return {_text(key).removeprefix(prefix) async for keys in self._keys(prefix) for key in keys}
 
     async def users(self) -> Contents:
         """What is held against users: a :class:`ShownVerdict` by key."""

@@ -60,7 +60,8 @@ local function columns_of(packed, count)
   return columns
 end
 
--- args: epoch, position to begin at if there is less, key that notes the fingerprint, fingerprint
+-- args: epoch, position to begin at if there is less, key that notes the fingerprint, fingerprint. What is skipped so
+-- is to be restored: ``lacks`` keeps from where on until all of it is, over any number of owners.
 local function take_over(keys, args)
   local epoch, at_least = whole(args[1]), whole(args[2])
   local held_epoch, position = held(keys[1])
@@ -71,8 +72,12 @@ local function take_over(keys, args)
     return {'stale', position}
   end
   redis.call('SET', args[3], args[4])
+  if epoch > held_epoch then
+    redis.call('HDEL', keys[1], 'restored')
+  end
   if position < at_least then
-    redis.call('HSET', keys[1], 'epoch', args[1], 'position', args[2])
+    local lacks = math.min(position, tonumber(redis.call('HGET', keys[1], 'lacks') or position))
+    redis.call('HSET', keys[1], 'epoch', args[1], 'position', args[2], 'lacks', string.format('%.0f', lacks))
   else
     redis.call('HSET', keys[1], 'epoch', args[1], 'position', string.format('%.0f', position))
   end
@@ -99,38 +104,70 @@ local function unlink(prefix, names)
   end
 end
 
--- args: epoch, from, to, prefix of the keys, time to live in ms, field of the devices, packed users, packed devices,
--- packed users and packed devices that nothing is held against any more
+-- Lets a key live for so long, but never shorter than it would.
+local function prolong(key, ttl_ms)
+  if redis.call('PTTL', key) < tonumber(ttl_ms) then
+    redis.call('PEXPIRE', key, ttl_ms)
+  end
+end
+
+-- Shows some verdicts, and takes others away. first: the first of four packed tables in args: users, devices, users and
+-- devices that nothing is held against any more. The last column of users and devices is their time to live.
+local function show(prefix, field, args, first)
+  local users, devices = columns_of(args[first], 10), columns_of(args[first + 1], 3)
+  local clear_users, clear_devices = columns_of(args[first + 2], 1)[1], columns_of(args[first + 3], 1)[1]
+  for i = 1, #users[1] do
+    local key = prefix .. 'user:' .. users[1][i]
+    hset(key, 'reasons', users[2][i], 'score', users[3][i], 'level', users[4][i],
+      'event', users[5][i], 'event_id', users[6][i], 'ts', users[7][i], 'campaign', users[8][i],
+      'config_hash', users[9][i])
+    redis.call('PEXPIRE', key, users[10][i])
+  end
+  for i = 1, #devices[1] do
+    local key = prefix .. 'device:' .. devices[1][i]
+    hset(key, field, devices[2][i])
+    prolong(key, devices[3][i])
+  end
+  unlink(prefix .. 'user:', clear_users)
+  for i = 1, #clear_devices do
+    local key = prefix .. 'device:' .. clear_devices[i]
+    if is_foreign(redis.pcall('HDEL', key, field)) then
+      redis.call('DEL', key)
+    end
+  end
+end
+
+-- args: epoch, from, to, prefix of the keys, field of the devices, four packed tables as show takes them
 local function judge_write(keys, args)
-  local epoch, from, to, ttl_ms = whole(args[1]), whole(args[2]), whole(args[3]), whole(args[5])
-  local users, devices = columns_of(args[7], 9), columns_of(args[8], 2)
-  local clear_users, clear_devices = columns_of(args[9], 1)[1], columns_of(args[10], 1)[1]
+  local epoch, from, to = whole(args[1]), whole(args[2]), whole(args[3])
   local answer, position = guard(keys[1], epoch, from, to)
   if answer ~= 'write' then
     return {answer, position}
   end
-  for i = 1, #users[1] do
-    local key = args[4] .. 'user:' .. users[1][i]
-    hset(key, 'reasons', users[2][i], 'score', users[3][i], 'level', users[4][i],
-      'event', users[5][i], 'event_id', users[6][i], 'ts', users[7][i], 'campaign', users[8][i],
-      'config_hash', users[9][i])
-    redis.call('PEXPIRE', key, ttl_ms)
-  end
-  for i = 1, #devices[1] do
-    local key = args[4] .. 'device:' .. devices[1][i]
-    hset(key, args[6], devices[2][i])
-    redis.call('PEXPIRE', key, ttl_ms)
-  end
-  unlink(args[4] .. 'user:', clear_users)
-  for i = 1, #clear_devices do
-    local key = args[4] .. 'device:' .. clear_devices[i]
-    if is_foreign(redis.pcall('HDEL', key, args[6])) then
-      redis.call('DEL', key)
-    end
-  end
+  show(args[4], args[5], args, 6)
   if to > from then
     redis.call('HSET', keys[1], 'position', args[3])
     position = to
+  end
+  return {'written', position}
+end
+
+-- args: epoch, turn that the owner began at, number of the call, 1 if it is the last, prefix, field, four packed tables:
+-- what Redis forgot of the turns before that one. A call that comes again, or too late, changes nothing.
+local function judge_restore(keys, args)
+  local epoch, began, number, is_last = whole(args[1]), whole(args[2]), whole(args[3]), whole(args[4])
+  local held_epoch, position = held(keys[1])
+  if epoch < held_epoch then
+    return {'stale', position}
+  elseif epoch > held_epoch or position < began then
+    return {'forgot', position}
+  elseif number <= tonumber(redis.call('HGET', keys[1], 'restored') or -1) then
+    return {'done', position}
+  end
+  show(args[5], args[6], args, 7)
+  redis.call('HSET', keys[1], 'restored', args[3])
+  if is_last == 1 then
+    redis.call('HDEL', keys[1], 'lacks')
   end
   return {'written', position}
 end
@@ -197,5 +234,6 @@ end
 
 redis.register_function('woolwatch_take_over', take_over)
 redis.register_function('woolwatch_judge_write', judge_write)
+redis.register_function('woolwatch_judge_restore', judge_restore)
 redis.register_function('woolwatch_metric_write', metric_write)
 redis.register_function('woolwatch_alert_write', alert_write)

@@ -91,14 +91,21 @@ class RedisFunctions:
 
     async def position(self, state: str) -> int:
         """The position of a state hash; 0 when there is none."""
+        return await self._number(state, "position") or 0
+
+    async def lacks(self, state: str) -> int | None:
+        """The first position that was skipped at a take-over and is not restored yet; None where nothing is missing."""
+        return await self._number(state, "lacks")
+
+    async def _number(self, state: str, field: str) -> int | None:
         try:
-            found = await self._client.hget(state, "position")
+            found = await self._client.hget(state, field)
         except (RedisError, OSError) as error:
             raise unreachable(error) from error
-        return int(found or 0)
+        return None if found is None else int(found)
 
     async def write(self, name: str, state: str, epoch: int, *arguments: Argument) -> int:
-        """Call ``judge_write`` or ``metric_write``; returns the position after it.
+        """Call ``judge_write``, ``judge_restore`` or ``metric_write``; returns the position after it.
 
         Raises
         ------

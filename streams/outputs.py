@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import zlib
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 
 import msgspec
 
-from schemas.errors import Abandoned, FencedError, StateError
+from schemas.errors import Abandoned, FencedError, StateError, UnreachableError
 from schemas.partials import KPI, KPI_METRICS, Block
 from schemas.verdicts import Verdicts
 from sinks.dead_letters import dead_letters
@@ -22,8 +24,10 @@ from sinks.faults import fault_point
 from sinks.parquet import ParquetSink
 from sinks.patience import patiently
 from sinks.redis import RedisSink
+from sinks.redis_contents import RedisContents
 from sinks.redis_functions import ForgottenError
 from streams.context import Context
+from streams.redis_restore import RedisRestore
 from streams.sealed import seal_with
 
 log = logging.getLogger(__name__)
@@ -32,6 +36,8 @@ PARQUET_INTERVAL_S = 4.0
 PARQUET_ROWS = 100_000
 REDIS_INTERVAL_S = 0.1
 MAX_WAITING_ROWS = 400_000
+_LOOK_S = 5.0
+"""So often Redis is asked whether it still knows everything, while there is nothing to write."""
 _BLOCKS_RECORD_BYTES = 512 * 1024
 
 _encoder = msgspec.msgpack.Encoder()
@@ -66,7 +72,9 @@ class Outputs:
         self._moved = asyncio.Condition()
         self._flush_now = asyncio.Event()
         self._closing = self._fenced = False
+        self._looked_s = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
+        self._restoring: asyncio.Task[None] | None = None
 
     async def open(
         self, turn: int, *, epoch: int, letters_position: int, sent_letters: Collection[bytes]
@@ -102,7 +110,21 @@ class Outputs:
         ]
 
     async def _take_over_redis(self, turn: int) -> int:
-        return await patiently("Redis", lambda: self._redis.take_over(epoch=self._epoch, turn=turn))
+        self._stop_restoring()
+        position = await patiently("Redis", lambda: self._redis.take_over(epoch=self._epoch, turn=turn))
+        if self._redis.lacks is not None:
+            store, namespace = self._context.settings.out_store, self._context.settings.namespace
+            restore = RedisRestore(
+                self._redis, RedisContents(self._context.redis, namespace), store, self._partition
+            )
+            self._restoring = self._context.start(restore.run(), f"restoring Redis {self._partition}")
+        return position
+
+    def _stop_restoring(self) -> None:
+        """What is not restored then, Redis knows that it lacks it."""
+        if self._restoring is not None:
+            self._restoring.cancel()
+            self._restoring = None
 
     # -- from the judge ------------------------------------------------------------------------------------------
 
@@ -186,6 +208,7 @@ class Outputs:
         while not (self._closing and not self._for_redis):
             if not self._for_redis:
                 await asyncio.sleep(0 if self._closing else REDIS_INTERVAL_S)
+                await self._look_at_redis()
                 continue
             turns = [self._for_redis.popleft() for _ in range(len(self._for_redis))]
             try:
@@ -199,17 +222,32 @@ class Outputs:
                 self._redis_turn = max(position, self._redis_turn)
                 self._moved.notify_all()
 
+    async def _look_at_redis(self) -> None:
+        """Find out from time to time what Redis has forgotten while nothing is written."""
+        if self._closing or self._fenced or time.monotonic() - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = time.monotonic()
+        try:
+            await self._redis.look()
+        except UnreachableError:
+            return  # whoever writes next waits for it, and says so
+        except ForgottenError as error:
+            log.error("%s", error)
+            with suppress(FencedError):  # found out at the next write
+                await self._take_over_redis(self._redis_turn)
+
     async def _write_redis(self, turns: list[Verdicts]) -> int:
         while True:
             try:
                 return await patiently("Redis", lambda: self._redis.write(turns))
             except ForgottenError as error:
-                log.error("%s; users get their verdicts again when they are judged again", error)
+                log.error("%s", error)
                 await self._take_over_redis(turns[0].turn)
 
     async def close(self) -> None:
         """Write what waits, then end the loops."""
         self._closing = True
+        self._stop_restoring()
         self._flush_now.set()
         async with self._moved:
             self._moved.notify_all()
@@ -217,6 +255,7 @@ class Outputs:
 
     def cancel(self) -> None:
         """End the loops at once; what waits is judged again by the next owner."""
+        self._stop_restoring()
         for task in self._tasks:
             task.cancel()
 

@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from sinks.commit_log import Accounts, key_of_tables, read_accounts
-from sinks.redis_contents import Contents, RedisContents, ShownVerdict
+from sinks.redis import ShownVerdict
+from sinks.redis_contents import Contents, RedisContents
 from sinks.store import Store
 from streams.shown_numbers import Difference, look_at_numbers
-from streams.shown_verdicts import Comparison, JudgedOrder, compare, device_key, newest_rows
+from streams.shown_verdicts import Comparison, JudgedOrder, VerdictRows, compare, device_key
 
 LOOKS, PAUSE_S = 10, 3.0
 """Longer than the pause between two writes of the numbers, and as long as a commit may wait."""
@@ -167,7 +168,9 @@ def _compare(
     devices: dict[str, ShownVerdict | None],
 ) -> Sequence[Comparison]:
     order = JudgedOrder(accounts.commits, reached)
-    rows = newest_rows(store, accounts.moving, order, users.keys(), devices.keys())
+    verdicts = VerdictRows(store, accounts.moving)
+    flagged = verdicts.flagged()
+    rows = verdicts.newest(flagged.users | users.keys(), flagged.devices | devices.keys(), order)
     return (
         compare("user", users, rows.of_users, expired_folders=rows.expired_folders),
         compare("device", devices, rows.of_devices, expired_folders=rows.expired_folders),

@@ -52,6 +52,7 @@ _LOOK_AGAIN_S = 0.02
 FLUSH_SHARE = 1 / 3
 """Files are replaced whole; at most this share of the time goes into it, so large tables are replaced less often."""
 LONGEST_PAUSE_S = 10.0
+_LOOK_AT_REDIS_S = 5.0
 """Most of a long time was not work but an outage: what waits then must not wait twice as long again."""
 
 _TABLE = "blocks"
@@ -284,13 +285,23 @@ class RollupApp:
     async def flush(self) -> None:
         """Show what changed since the last time, then let the positions follow."""
         for partition, owned in list(self._owned.items()):
-            if owned.position == owned.written:
+            if owned.position == owned.written and not await self._is_forgotten(partition, owned):
                 continue
             try:
                 await self._flush_partition(partition, owned)
             except FencedError as error:
                 log.warning("a newer owner shows these numbers: %s", error)
                 owned.written = -1  # if it is not, all of them must be shown
+
+    async def _is_forgotten(self, partition: int, owned: Owned) -> bool:
+        """Whether Redis has to be shown everything again although nothing has changed; asked from time to time."""
+        if time.monotonic() - owned.looked_s < _LOOK_AT_REDIS_S:
+            return False
+        owned.looked_s = time.monotonic()
+        if await self._shown.has_forgotten(partition):
+            log.error("Redis lost the numbers of partition %d; all of them are shown anew", partition)
+            owned.written = -1
+        return owned.written < 0
 
     async def _flush_partition(self, partition: int, owned: Owned) -> None:
         async with self._lock:

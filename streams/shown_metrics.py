@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 from detectors.incident_alerts import IncidentAlerts
 from metrics.kpi import KpiAlerts
 from metrics.rollup import Part, Rollup, part_of
+from schemas.errors import UnreachableError
 from schemas.incidents import INCIDENTS
 from schemas.partials import DAU, FUNNEL, KPI_METRICS, RETENTION, Block
 from sinks.metric_files import MetricFiles
@@ -39,6 +41,8 @@ class Owned:
     """Offset of the partials up to which ``merged`` counts."""
     written: int = -1
     """Position at which every sink stands."""
+    looked_s: float = field(default_factory=time.monotonic)
+    """When Redis was last asked whether it still has that."""
 
     def put(self, block: Block) -> bool:
         """Take a block where it belongs; False when it need not be kept."""
@@ -104,6 +108,13 @@ class ShownMetrics:
         """
         await self._show_in_redis(partition, owned, position, change)
         await self._replace_files(partition, position, change)
+
+    async def has_forgotten(self, partition: int) -> bool:
+        """Whether Redis lost what :meth:`show` has shown; not before it can be asked."""
+        try:
+            return await self._redis.has_forgotten(partition)
+        except UnreachableError:
+            return False
 
     async def _replace_files(self, partition: int, position: int, change: Change) -> None:
         for part, rows in change.parts.items():

@@ -7,7 +7,7 @@ topics may stand in either order. What came after the position that Redis had wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from threading import Lock
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from schemas.events import TOPICS
 from schemas.verdicts import LEVELS, PASS
 from sinks.commit_log import Entry
-from sinks.redis_contents import ShownVerdict
+from sinks.merge_plan import commit_of
+from sinks.redis import ShownVerdict
 from sinks.store import Store
 from sinks.tables import Table
 from streams.table_rows import Moving, read_files
@@ -76,8 +77,15 @@ class Row(NamedTuple):
     place: str
     partition: int
     commit: int
+    date: str
+    number: int
     settled: bool
     verdict: ShownVerdict
+
+    @property
+    def judged(self) -> tuple[int, str, int]:
+        """Grows in judged order: files keep that within a commit and a date."""
+        return self.commit, self.date, self.number
 
 
 class Comparison(msgspec.Struct):
@@ -94,6 +102,14 @@ def device_key(device: str, partition: int | str) -> str:
     return f"{device}/{partition}"
 
 
+class Flagged(NamedTuple):
+    """Keys of users and devices with any verdict but ``pass``, and the newest ``ts`` of all verdicts, epoch ms."""
+
+    users: set[str]
+    devices: set[str]
+    newest_ms: int
+
+
 class NewestRows(NamedTuple):
     """By key the rows that Redis may show, and the folders of dates that retention has removed."""
 
@@ -102,18 +118,89 @@ class NewestRows(NamedTuple):
     expired_folders: frozenset[str]
 
 
-def newest_rows(
-    store: Store, moving: Moving, order: JudgedOrder, users: AbstractSet[str], devices: AbstractSet[str]
-) -> NewestRows:
-    """The rows that Redis may show of these users and devices, and of all that have any verdict but ``pass``.
+class VerdictRows:
+    """The verdicts in the tables, of all judge partitions or of one.
 
-    Reads every file twice, the second time only what belongs to them. Memory grows with them, by about a kilobyte each.
+    Parameters
+    ----------
+    store, moving
+        The tables, and files of their newest commits.
+    partition, first
+        Of which judge partition, and from the commit on that begins with this turn; files that were compacted are read
+        in any case.
+    interrupted
+        Asked before each file, from any thread; what it raises is raised.
     """
-    flagged, _ = read_files(store, "verdicts", moving, partial(_flagged_in, store))
-    of_users = _Newest(set(users).union(*(found for found, _ in flagged)), order)
-    of_devices = _Newest(set(devices).union(*(found for _, found in flagged)), order)
-    _, view = read_files(store, "verdicts", moving, partial(_take, store, of_users, of_devices))
-    return NewestRows(of_users.rows(), of_devices.rows(), view.expired_folders)
+
+    def __init__(
+        self,
+        store: Store,
+        moving: Moving,
+        *,
+        partition: int | None = None,
+        first: int = 0,
+        interrupted: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._store, self._moving, self._partition = store, moving, partition
+        self._first, self._interrupted = first, interrupted
+
+    def flagged(self) -> Flagged:
+        """Read who has any verdict but ``pass``."""
+        found, _ = read_files(self._store, "verdicts", self._moving, self._flagged_in)
+        return Flagged(
+            set[str]().union(*(each.users for each in found)),
+            set[str]().union(*(each.devices for each in found)),
+            max((each.newest_ms for each in found), default=0),
+        )
+
+    def newest(self, users: AbstractSet[str], devices: AbstractSet[str], order: JudgedOrder) -> NewestRows:
+        """Read the rows that Redis may show of these users and devices; memory grows by a kilobyte for each."""
+        of_users, of_devices = _Newest(users, order), _Newest(devices, order)
+        take = partial(self._take, of_users, of_devices)
+        _, view = read_files(self._store, "verdicts", self._moving, take)
+        return NewestRows(of_users.rows(), of_devices.rows(), view.expired_folders)
+
+    def _flagged_in(self, name: str) -> Flagged:
+        if not self._is_wanted(name):
+            return Flagged(set(), set(), 0)
+        rows = self._read(name, ["user", "device", "partition", "level", "ts"])
+        newest_ms = pc.max(rows["ts"].cast(pa.int64())).as_py() or 0
+        users, devices = _keys(rows.filter(pc.field("level") != LEVELS[PASS]))
+        return Flagged(_distinct(users), _distinct(devices), newest_ms)
+
+    def _take(self, of_users: _Newest, of_devices: _Newest, name: str) -> None:
+        if not self._is_wanted(name):
+            return
+        places = self._read(name, [*_PLACE, "user", "device"])
+        both = list(zip((of_users, of_devices), _keys(places), strict=True))
+        wanted = [newest.wanted(keys) for newest, keys in both]
+        if not any(mask.any() for mask in wanted):
+            return
+        rows = self._read(name, _SHOWN)
+        for column in _PLACE:
+            rows = rows.append_column(column, places[column])
+        rows = rows.append_column("number", pa.array(np.arange(rows.num_rows)))
+        rows = rows.append_column("date", pa.array([_date_of(name)] * rows.num_rows, pa.string()))
+        for (newest, keys), mask in zip(both, wanted, strict=True):
+            newest.add(rows.append_column("key", keys).filter(pa.array(mask)))
+
+    def _read(self, name: str, columns: Sequence[str]) -> Table:
+        """Some columns of a file: the rows of our partition."""
+        self._interrupted()
+        with self._store.open(name) as file, pq.ParquetFile(file) as parquet:
+            rows = parquet.read(columns=list({*columns, "partition"}), use_threads=False)
+        if self._partition is not None:
+            rows = rows.filter(pc.field("partition") == self._partition)
+        return rows.select(columns)
+
+    def _is_wanted(self, name: str) -> bool:
+        """Whether a file may have rows of ours; its name tells."""
+        commit = commit_of(name)
+        return (
+            commit is None
+            or self._partition is None
+            or (commit[0] == self._partition and commit[1] >= self._first)
+        )
 
 
 def compare(
@@ -132,7 +219,7 @@ def compare(
     shown
         By key; None is an entry that is none of ours.
     rows
-        Of :func:`newest_rows`.
+        Of :meth:`VerdictRows.newest`.
     expired_folders
         Of dates that retention has removed: of what was in them nothing can be proven.
     """
@@ -168,18 +255,15 @@ def _last(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if not row.settled or row.commit == newest[row.partition]]
 
 
+def _date_of(name: str) -> str:
+    return name.partition("/date=")[2].partition("/")[0]
+
+
 def _folder(ts_ms: int) -> str:
     return "date=" + str(np.datetime64(ts_ms, "ms").astype("datetime64[D]"))
 
 
 # -- reading -----------------------------------------------------------------------------------------------------
-
-
-def _flagged_in(store: Store, name: str) -> tuple[set[str], set[str]]:
-    with store.open(name) as file, pq.ParquetFile(file) as parquet:
-        rows = parquet.read(columns=["user", "device", "partition", "level"], use_threads=False)
-    rows = rows.filter(pc.field("level") != LEVELS[PASS])
-    return tuple(set(pc.drop_null(keys.unique()).to_pylist()) for keys in _keys(rows))  # type: ignore[return-value]
 
 
 def _keys(rows: Table) -> tuple[Any, Any]:
@@ -188,25 +272,14 @@ def _keys(rows: Table) -> tuple[Any, Any]:
     return rows["user"], devices
 
 
-def _take(store: Store, of_users: _Newest, of_devices: _Newest, name: str) -> None:
-    with store.open(name) as file, pq.ParquetFile(file) as parquet:
-        places = parquet.read(columns=[*_PLACE, "user", "device"], use_threads=False)
-        wanted = [
-            newest.wanted(keys) for newest, keys in zip((of_users, of_devices), _keys(places), strict=True)
-        ]
-        if not any(mask.any() for mask in wanted):
-            return
-        rows = parquet.read(columns=_SHOWN, use_threads=False)
-    for column in _PLACE:
-        rows = rows.append_column(column, places[column])
-    for newest, keys, mask in zip((of_users, of_devices), _keys(places), wanted, strict=True):
-        newest.add(rows.append_column("key", keys).filter(pa.array(mask)))
+def _distinct(keys: Any) -> set[str]:
+    return set(pc.drop_null(keys.unique()).to_pylist())
 
 
 class _Newest:
     """Of some keys and each source the last row that is settled, and all that are not."""
 
-    def __init__(self, keys: set[str], order: JudgedOrder) -> None:
+    def __init__(self, keys: AbstractSet[str], order: JudgedOrder) -> None:
         self._keys, self._order = pa.array(sorted(keys), pa.string()), order
         self._kept: list[Table] = []
         self._pending, self._lock = 0, Lock()
@@ -234,7 +307,9 @@ class _Newest:
         for row, commit, is_settled in zip(_plain(rows), commits.tolist(), settled.tolist(), strict=True):
             place = f"{row['topic']}-{row['partition']} offset {row['offset']}"
             verdict = ShownVerdict(**{name: row[name] for name in _SHOWN})
-            found.setdefault(row["key"], []).append(Row(place, row["partition"], commit, is_settled, verdict))
+            found.setdefault(row["key"], []).append(
+                Row(place, row["partition"], commit, row["date"], row["number"], is_settled, verdict)
+            )
         return found
 
     def _thinned(self) -> Table:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import (
     KafkaError,
     RetriableError,
@@ -74,6 +75,16 @@ class Topics:
         """Return what a group has committed; empty for a group that nobody knows."""
         found = _ask(lambda: self._admin.list_group_offsets({group: None})[group])
         return {TP(tp.topic, tp.partition): entry.offset for tp, entry in found.items() if entry.offset >= 0}
+
+    def is_compacted(self, topic: str) -> bool:
+        """Whether the broker drops records of a topic that have a newer one of the same key."""
+        name = "cleanup.policy"
+        found = _ask(
+            lambda: self._admin.describe_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, topic, {name: ""})]
+            )
+        )
+        return "compact" in found["topic"].get(topic, {}).get(name, {}).get("value", "")
 
     def ensure(self, wanted: Mapping[str, TopicSpec]) -> None:
         """Make the topics that are missing and wait until every client can see them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,52 @@ def _depth(events: list[tuple[int, str]], steps: tuple[str, ...], within_ms: int
             at, depth = min(later), depth + 1
         best = max(best, depth)
     return best
+
+
+def verdicts_in_redis_equal_tables(url: str, namespace: str, out: Path) -> int:
+    """Compare every byte of what Redis shows of users and devices with the last verdicts; returns how many there are.
+
+    Last is by commit, then by date, then by the order of rows in their file.
+    """
+    commits: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    for path in sorted((out / "_log").glob("p*/*.json")):
+        entry = orjson.loads(path.read_bytes())
+        for source in entry["account"]:
+            commits[source["topic"], source["partition"]].append((source["ranges"][0][0], entry["first"]))
+    rows = asked(
+        f"""select topic, partition, "offset", date::text, file_row_number, "user", device,
+        reasons, score, level, event, event_id, epoch_ms(ts), campaign, config_hash
+        from read_parquet('{out}/verdicts/**/*.parquet', file_row_number = true)"""
+    )
+
+    def judged(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        starts = commits[row[0], row[1]]
+        return starts[bisect_right(starts, (row[2], 2**62)) - 1][1], row[3], row[4]
+
+    names = ("reasons", "score", "level", "event", "event_id", "ts", "campaign", "config_hash")
+    users: dict[str, dict[str, str]] = {}
+    devices: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in sorted(rows, key=judged):
+        partition, user, device, shown = row[1], row[5], row[6], dict(zip(names, row[7:], strict=True))
+        shown["campaign"] = shown["campaign"] or ""
+        users[user] = {k: orjson.dumps(v).decode() if k == "reasons" else str(v) for k, v in shown.items()}
+        devices[device or ""][str(partition)] = orjson.dumps(shown | {"user": user}).decode()
+    devices.pop("", None)
+    want = {f"user:{user}": shown for user, shown in users.items() if shown["level"] != "pass"}
+    for device, fields in devices.items():
+        if held := {field: text for field, text in fields.items() if orjson.loads(text)["level"] != "pass"}:
+            want[f"device:{device}"] = held
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        found = {
+            key.partition(":verdict:")[2]: client.hgetall(key)
+            for key in client.scan_iter(f"{{{namespace}}}:verdict:*", count=1000)
+        }
+    for shown in (found, want):  # how a float is written is Arrow's matter
+        for fields in shown.values():
+            if "score" in fields:
+                fields["score"] = repr(float(fields["score"]))
+    assert found == want
+    return len(found)
 
 
 def redis_equals_parquet(url: str, namespace: str, out: Path) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import redis
 from confluent_kafka import Producer
 from redis.exceptions import ResponseError
 
@@ -30,6 +31,7 @@ from tests.recounts import (
     redis_equals_parquet,
     rows_of,
     same_tables,
+    verdicts_in_redis_equal_tables,
 )
 from tests.services import KafkaBroker, RedisServer
 from tests.waiting import wait_until
@@ -171,6 +173,16 @@ class FaultRun:
         wait_until(recovered, "Redis does not recover", patience_s=_PATIENCE_S)
         self._notes.append((RECOVERY, time.monotonic() - began_s))
 
+    def _redis_is_restored(self) -> bool:
+        """Whether Redis has all turns that the tables have; it notes what it still lacks."""
+        url, namespace, out = self._redis_and_tables()
+        with redis.Redis.from_url(url, decode_responses=True) as client:
+            return all(
+                int(state.get("position", 0)) >= turn and "lacks" not in state
+                for partition, turn in read_accounts(LocalStore(out)).turns.items()
+                for state in [client.hgetall(f"{{{namespace}}}:judge:{partition}")]
+            )
+
     def _redis_and_tables(self) -> tuple[str, str, Path]:
         return self.installation.redis.url, self.installation.namespace, self.installation.out
 
@@ -185,6 +197,7 @@ class FaultRun:
     def finish(self, *workers: subprocess.Popen[bytes]) -> None:
         """Wait until all that was sent is judged, stop these workers, each of which must end well, and prove it all."""
         self.wait_until_judged()
+        wait_until(self._redis_is_restored, "Redis is not restored from the tables", patience_s=_PATIENCE_S)
         assert [self.installation.stop(worker) for worker in workers] == [0] * len(workers)
         self.prove()
 
@@ -198,6 +211,7 @@ class FaultRun:
         report = installation.reconcile(with_redis=True)
         assert not report["problems"], report
         assert not report["redis"]["waiting"], report
+        assert not report["redis"]["absent"], report
         assert sum(source["consumed"] for source in report["sources"]) == self._sent
         offsets = rows_of(installation.out, "verdicts", 'topic, partition, "offset"')
         assert len(offsets) == len(set(offsets))
@@ -207,6 +221,7 @@ class FaultRun:
         assert recount_retention(installation.out, days=3, restate_ms=config.restate_ms) >= 3
         assert recount_funnel_suspects(installation.out, STEPS, _FUNNEL_WITHIN_MS) == 6
         assert redis_equals_parquet(*self._redis_and_tables()) > 20
+        assert verdicts_in_redis_equal_tables(*self._redis_and_tables()) > 20
 
         replayed = self.folder / "replayed"
         installation.replay(*self._recordings, out=replayed)

@@ -57,7 +57,7 @@ def test_a_full_disk_is_waited_for(
     run.wait_until_judged()
     with run.feeding(seed=52):
         ballast = _fill(small_disk)
-        refused = ("the tables: ", "the metric tables: ", "the state folder: ")
+        refused = ("the tables: ", "the metric tables: ", "the state: ")
         run.installation.wait_until_logged(*(f"{what}[Errno 28]" for what in refused))
         ballast.unlink()
         run.recover()

@@ -44,9 +44,8 @@ def _out_of_memory(run: FaultRun, server: RedisServer) -> None:
 def _wrong_type(run: FaultRun, server: RedisServer) -> None:
     """Somebody overwrites what is there with strings, but for the note of whose it is."""
     with redis.Redis.from_url(server.url) as client:
-        for key in client.scan_iter(count=1000):
-            if not key.endswith(b"}:key"):
-                client.set(key, "overwritten by somebody")
+        keys = [key for key in client.scan_iter(count=1000) if not key.endswith(b"}:key")]
+        client.mset(dict.fromkeys(keys, "overwritten by somebody"))
 
 
 def _failed_over_to_an_older_replica(run: FaultRun, server: RedisServer) -> None:
@@ -87,6 +86,19 @@ def test_redis_ends_equal_to_the_tables(
     with run.feeding(seed=22):
         run.wait_until_more_is_fed(500)
         fault(run, own_redis)
+    run.recover_with_redis()
+    run.finish(worker)
+
+
+def test_what_redis_forgets_while_nothing_happens_is_shown_again(
+    make_run: MakeRun, kafka: KafkaBroker, own_redis: RedisServer
+) -> None:
+    run = make_run(kafka, own_redis)
+    worker = run.installation.start_worker()
+    run.send(made_events(2_000, seed=41))
+    run.wait_until_judged()
+    run.recover_with_redis()
+    _flushed(run, own_redis)
     run.recover_with_redis()
     run.finish(worker)
 

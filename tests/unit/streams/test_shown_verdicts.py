@@ -11,8 +11,8 @@ import streams.shown_verdicts
 from sinks.commit_log import read_accounts
 from sinks.local_store import LocalStore
 from sinks.parquet import ParquetSink
-from sinks.redis_contents import ShownVerdict
-from streams.shown_verdicts import Comparison, JudgedOrder, compare, newest_rows
+from sinks.redis import ShownVerdict
+from streams.shown_verdicts import Comparison, JudgedOrder, VerdictRows, compare
 from tests.unit.sinks.test_compaction import compacted, expired
 from tests.unit.sinks.turns import Made, Row, made_turn
 
@@ -62,7 +62,9 @@ def compared(root: Path, kind: str, shown: dict[str, ShownVerdict | None], reach
     store = LocalStore(root)
     accounts = read_accounts(store)
     order = JudgedOrder(accounts.commits, {PARTITION: reached})
-    newest = newest_rows(store, accounts.moving, order, shown.keys(), shown.keys())
+    verdicts = VerdictRows(store, accounts.moving)
+    flagged = verdicts.flagged()
+    newest = verdicts.newest(flagged.users | shown.keys(), flagged.devices | shown.keys(), order)
     rows = newest.of_users if kind == "user" else newest.of_devices
     return compare(kind, shown, rows, expired_folders=newest.expired_folders)
 
