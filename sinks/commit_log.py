@@ -70,6 +70,14 @@ class CommittedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: int
 
 
+class Cut(msgspec.Struct, frozen=True, array_like=True):
+    """Where a turn begins: its number, and its first offset in the topic that it is of."""
+
+    turn: int
+    topic: str
+    start: int
+
+
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One commit.
 
@@ -88,6 +96,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         What these turns consumed.
     total
         What all turns below ``next`` consumed.
+    cuts
+        Where each of these turns begins, ascending: in this order rows were judged. Turns of labels have none.
+        Entries of earlier versions have none at all.
     """
 
     partition: int
@@ -98,6 +109,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     account: Account
     total: Account
     version: int = _VERSION
+    cuts: tuple[Cut, ...] = ()
 
 
 _decoder = msgspec.json.Decoder(Entry)
@@ -195,6 +207,13 @@ def account_of(verdicts: Iterable[Verdicts]) -> Account:
         )
         for turn in verdicts
         if turn.batch.topic != LABELS
+    )
+
+
+def cuts_of(verdicts: Iterable[Verdicts]) -> tuple[Cut, ...]:
+    """Where turns begin, but those of labels."""
+    return tuple(
+        Cut(turn.turn, turn.batch.topic, turn.batch.start) for turn in verdicts if turn.batch.topic != LABELS
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.verdicts import Verdicts
-from sinks.commit_log import Account, account_of
+from sinks.commit_log import Account, account_of, cuts_of
 from sinks.dead_letters import Seal, dead_letter_table
 from sinks.staged_commits import StagedCommits, StagedTable
 from sinks.store import Store
@@ -72,7 +72,7 @@ class ParquetSink:
             The store does not take it. Nothing is in then, and the same call may be made again.
         """
         while turns := self._missing(verdicts):
-            self._commits.commit(turns[-1].turn + 1, self._tables(turns), account_of(turns))
+            self._commits.commit(turns[-1].turn + 1, self._tables(turns), account_of(turns), cuts_of(turns))
         return self.position
 
     def _missing(self, verdicts: Sequence[Verdicts]) -> list[Verdicts]:

@@ -25,6 +25,7 @@ from sinks.commit_log import (
     Account,
     CommitLog,
     CommittedFile,
+    Cut,
     Entry,
     chain_name,
     claim_key,
@@ -96,7 +97,9 @@ class StagedCommits:
         self._sweep()
         return self.position
 
-    def commit(self, next_: int, tables: Sequence[StagedTable], account: Account = ()) -> None:
+    def commit(
+        self, next_: int, tables: Sequence[StagedTable], account: Account = (), cuts: tuple[Cut, ...] = ()
+    ) -> None:
         """Commit [position, next_), or find that another writer was faster; the position is behind either.
 
         Raises
@@ -104,14 +107,16 @@ class StagedCommits:
         OSError
             The store does not take it. Nothing is in then, and the same call may be made again.
         """
-        entry = self._try(next_, tables, account)
+        entry = self._try(next_, tables, account, cuts)
         if entry is None:
             entry = self._log.entry(self.position)
             log.warning("partition %d: another writer committed position %d", self._partition, entry.first)
         self._adopt(entry)
         self._sweep()
 
-    def _try(self, next_: int, tables: Sequence[StagedTable], account: Account) -> Entry | None:
+    def _try(
+        self, next_: int, tables: Sequence[StagedTable], account: Account, cuts: tuple[Cut, ...]
+    ) -> Entry | None:
         """Stage and commit; None when another writer was here. The entry's files are not published yet."""
         first = self.position
         folder = self._new_folder(first)
@@ -123,6 +128,7 @@ class StagedCommits:
             tuple(CommittedFile(path, table.num_rows) for path, table in tables),
             account,
             merged([*self.account, *account]),
+            cuts=cuts,
         )
         try:
             self._store.write(

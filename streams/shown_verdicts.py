@@ -1,8 +1,8 @@
 """What Redis has to show of users and devices, told from the tables, and where it shows something else.
 
-Redis shows of each user the last verdict in judged order, unless that is ``pass``. The tables know that order as far as
-their commits tell: within a topic by offset, between the two topics by commit; two verdicts of one commit in different
-topics may stand in either order. What came after the position that Redis had when it was read may be shown, or not yet.
+Redis shows of each user the last verdict in judged order, unless that is ``pass``. Commits tell that order: where each
+turn begins, and within a turn it is that of the offsets. What came after the position that Redis had when it was read
+may be shown, or not yet.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ _SHOWN = ["level", "score", "event", "event_id", "ts", "campaign", "config_hash"
 _PENDING_ROWS = 500_000
 """Rows are thinned out when so many came, which bounds memory by the keys, not by the rows."""
 _SHOWN_TEXT = 64
+_LATER = 2**62
 
 
 class JudgedOrder:
-    """Where rows stand in judged order, and which of them Redis has to know.
+    """Of which turn rows are, and which turns Redis has to know.
 
     Parameters
     ----------
@@ -48,44 +49,46 @@ class JudgedOrder:
     """
 
     def __init__(self, commits: Mapping[int, Sequence[Entry]], reached: Mapping[int, int]) -> None:
+        self._reached = reached
+        self._ends: dict[tuple[str, int], int] = {}
         starts: dict[tuple[str, int], list[tuple[int, int]]] = {}
-        self._settled: dict[tuple[str, int], int] = {}
-        for judge, entries in commits.items():
-            for number, entry in enumerate(entries):
-                for source in entry.account:
-                    place = source.topic, source.partition
-                    starts.setdefault(place, []).append((source.ranges[0][0], number))
-                    if entry.next <= reached.get(judge, 0):
-                        self._settled[place] = source.ranges[-1][1]
+        for entry in (entry for entries in commits.values() for entry in entries):
+            for source in entry.account:
+                place = source.topic, source.partition
+                self._ends[place] = source.ranges[-1][1]
+                cuts = [(cut.start, cut.turn) for cut in entry.cuts if cut.topic == source.topic]
+                # Of an entry without cuts no more is known than that all of its turns are in when its last one is.
+                starts.setdefault(place, []).extend(cuts or [(source.ranges[0][0], entry.next - 1)])
         self._starts = {place: np.array(sorted(found), np.int64).T for place, found in starts.items()}
 
-    def commit_numbers(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which commit of its judge partition each row came with; the last that is known of those that came since."""
-        if (topic, partition) not in self._starts:
-            return np.zeros(len(offsets), np.int64)
-        firsts, numbers = self._starts[topic, partition]
-        return np.asarray(numbers[np.searchsorted(firsts, offsets, side="right") - 1], np.int64)
+    def turns(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The turn of each row; of those that came since the commits were read, one beyond all others."""
+        place = topic, partition
+        if place not in self._starts:
+            return np.full(len(offsets), _LATER, np.int64)
+        starts, turns = self._starts[place]
+        found = turns[np.searchsorted(starts, offsets, side="right") - 1]
+        return np.where(offsets < self._ends[place], found, _LATER)
 
-    def settled(self, topic: str, partition: int) -> int:
-        """Offset of a source below which Redis had everything."""
-        return self._settled.get((topic, partition), 0)
+    def reached(self, partition: int) -> int:
+        """The turn below which Redis had everything."""
+        return self._reached.get(partition, 0)
 
 
 class Row(NamedTuple):
-    """A verdict in the tables that Redis may show, or may have to."""
+    """A verdict in the tables that Redis may show, or has to, if it is ``settled``."""
 
-    place: str
+    topic: str
     partition: int
-    commit: int
-    date: str
-    number: int
+    offset: int
+    turn: int
     settled: bool
     verdict: ShownVerdict
 
     @property
-    def judged(self) -> tuple[int, str, int]:
-        """Grows in judged order: files keep that within a commit and a date."""
-        return self.commit, self.date, self.number
+    def judged(self) -> tuple[int, int]:
+        """Grows in judged order."""
+        return self.turn, self.offset
 
 
 class Comparison(msgspec.Struct):
@@ -179,8 +182,6 @@ class VerdictRows:
         rows = self._read(name, _SHOWN)
         for column in _PLACE:
             rows = rows.append_column(column, places[column])
-        rows = rows.append_column("number", pa.array(np.arange(rows.num_rows)))
-        rows = rows.append_column("date", pa.array([_date_of(name)] * rows.num_rows, pa.string()))
         for (newest, keys), mask in zip(both, wanted, strict=True):
             newest.add(rows.append_column("key", keys).filter(pa.array(mask)))
 
@@ -242,21 +243,21 @@ def _difference(entry: ShownVerdict | None, candidates: Sequence[Row]) -> str:
     shows = (
         "what nobody of us wrote" if entry is None else f"{entry.level} for {entry.event_id[:_SHOWN_TEXT]!r}"
     )
-    have = " or ".join(f"{row.verdict.level} of {row.place}" for row in candidates[:2]) or "nothing"
+    places = (
+        f"{row.verdict.level} of {row.topic}-{row.partition} offset {row.offset}" for row in candidates[:2]
+    )
+    have = " or ".join(places) or "nothing"
     return f"Redis shows {shows}, the tables have {have}"
 
 
 def _last(rows: Sequence[Row]) -> list[Row]:
     """The rows of which any may be shown: all that Redis need not know yet, and the last of those that it has to."""
     newest = {
-        partition: max(row.commit for row in rows if row.settled and row.partition == partition)
+        partition: max(row.turn for row in rows if row.settled and row.partition == partition)
         for partition in {row.partition for row in rows if row.settled}
     }
-    return [row for row in rows if not row.settled or row.commit == newest[row.partition]]
-
-
-def _date_of(name: str) -> str:
-    return name.partition("/date=")[2].partition("/")[0]
+    # Of each topic the last settled row alone is here, so there are two only where commits do not tell their turns.
+    return [row for row in rows if not row.settled or row.turn == newest[row.partition]]
 
 
 def _folder(ts_ms: int) -> str:
@@ -303,12 +304,11 @@ class _Newest:
         if not self._kept:
             return found
         rows = self._thinned()
-        commits, settled = self._judged(rows)
-        for row, commit, is_settled in zip(_plain(rows), commits.tolist(), settled.tolist(), strict=True):
-            place = f"{row['topic']}-{row['partition']} offset {row['offset']}"
+        turns, settled = self._judged(rows)
+        for row, turn, is_settled in zip(_plain(rows), turns.tolist(), settled.tolist(), strict=True):
             verdict = ShownVerdict(**{name: row[name] for name in _SHOWN})
             found.setdefault(row["key"], []).append(
-                Row(place, row["partition"], commit, row["date"], row["number"], is_settled, verdict)
+                Row(row["topic"], row["partition"], row["offset"], turn, is_settled, verdict)
             )
         return found
 
@@ -327,15 +327,15 @@ class _Newest:
         return rows.take(pa.array(order[ends | ~settled[order]]))
 
     def _judged(self, rows: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Of each row its commit, and whether Redis has to know it."""
+        """Of each row its turn, and whether Redis has to know it."""
         topics, partitions, offsets = (rows[name].to_numpy() for name in _PLACE)
-        commits, settled = np.zeros(len(offsets), np.int64), np.zeros(len(offsets), np.bool_)
+        turns, settled = np.zeros(len(offsets), np.int64), np.zeros(len(offsets), np.bool_)
         for topic in TOPICS:
             for number in np.unique(partitions[topics == topic]).tolist():
                 here = (topics == topic) & (partitions == number)
-                commits[here] = self._order.commit_numbers(topic, number, offsets[here])
-                settled[here] = offsets[here] < self._order.settled(topic, number)
-        return commits, settled
+                turns[here] = self._order.turns(topic, number, offsets[here])
+                settled[here] = turns[here] < self._order.reached(number)
+        return turns, settled
 
 
 def _plain(rows: Table) -> Iterator[dict[str, Any]]:

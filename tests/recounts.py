@@ -200,28 +200,28 @@ def _depth(events: list[tuple[int, str]], steps: tuple[str, ...], within_ms: int
 def verdicts_in_redis_equal_tables(url: str, namespace: str, out: Path) -> int:
     """Compare every byte of what Redis shows of users and devices with the last verdicts; returns how many there are.
 
-    Last is by commit, then by date, then by the order of rows in their file.
+    Last is by turn, then by offset.
     """
-    commits: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    cuts: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
     for path in sorted((out / "_log").glob("p*/*.json")):
         entry = orjson.loads(path.read_bytes())
-        for source in entry["account"]:
-            commits[source["topic"], source["partition"]].append((source["ranges"][0][0], entry["first"]))
+        for turn, topic, start in entry["cuts"]:
+            cuts[topic, entry["partition"]].append((start, turn))
     rows = asked(
-        f"""select topic, partition, "offset", date::text, file_row_number, "user", device,
+        f"""select topic, partition, "offset", "user", device,
         reasons, score, level, event, event_id, epoch_ms(ts), campaign, config_hash
-        from read_parquet('{out}/verdicts/**/*.parquet', file_row_number = true)"""
+        from read_parquet('{out}/verdicts/**/*.parquet')"""
     )
 
-    def judged(row: tuple[Any, ...]) -> tuple[Any, ...]:
-        starts = commits[row[0], row[1]]
-        return starts[bisect_right(starts, (row[2], 2**62)) - 1][1], row[3], row[4]
+    def judged(row: tuple[Any, ...]) -> tuple[int, int]:
+        starts = cuts[row[0], row[1]]
+        return starts[bisect_right(starts, (row[2], 2**62)) - 1][1], row[2]
 
     names = ("reasons", "score", "level", "event", "event_id", "ts", "campaign", "config_hash")
     users: dict[str, dict[str, str]] = {}
     devices: dict[str, dict[str, str]] = defaultdict(dict)
     for row in sorted(rows, key=judged):
-        partition, user, device, shown = row[1], row[5], row[6], dict(zip(names, row[7:], strict=True))
+        partition, user, device, shown = row[1], row[3], row[4], dict(zip(names, row[5:], strict=True))
         shown["campaign"] = shown["campaign"] or ""
         users[user] = {k: orjson.dumps(v).decode() if k == "reasons" else str(v) for k, v in shown.items()}
         devices[device or ""][str(partition)] = orjson.dumps(shown | {"user": user}).decode()

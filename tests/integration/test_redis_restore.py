@@ -33,8 +33,8 @@ Forget = Callable[[Redis, dict[bytes, bytes]], Awaitable[None]]
 Shown = dict[str, dict[str, str]]
 
 
-def made_turns(*, days: int = 2) -> list[Made]:
-    return [made_turn(number, users=40, days=days) for number in range(TURNS)]
+def made_turns() -> list[Made]:
+    return [made_turn(number, users=40, days=2) for number in range(TURNS)]
 
 
 def committed(root: Path, made: list[Made], *, per_commit: int = 1, partition: int = PARTITION) -> None:
@@ -214,8 +214,8 @@ def test_who_was_cleared_meanwhile_is_shown_no_more(redis_server: RedisServer, t
     use_fresh(redis_server, use)
 
 
-def test_within_a_commit_the_order_of_the_rows_counts(redis_server: RedisServer, tmp_path: Path) -> None:
-    made = made_turns(days=1)
+def test_within_a_commit_the_order_of_the_turns_counts(redis_server: RedisServer, tmp_path: Path) -> None:
+    made = made_turns()
 
     async def use(client: Redis) -> None:
         committed(tmp_path, made, per_commit=TURNS)

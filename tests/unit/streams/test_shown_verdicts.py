@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import orjson
 import pytest
 
 import streams.shown_verdicts
@@ -129,14 +130,20 @@ def test_what_is_none_of_ours_and_who_never_was_are_found(tmp_path: Path) -> Non
     assert len(problems) == 2
 
 
-def test_two_topics_of_one_commit_may_stand_in_either_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cuts", [True, False], ids=["cuts", "an entry of an earlier version"])
+def test_two_topics_of_one_commit_have_the_order_of_their_turns(tmp_path: Path, cuts: bool) -> None:
     made = written(tmp_path, per_commit=2)
+    if not cuts:
+        for path in (tmp_path / "_log").glob("p*/*.json"):
+            path.write_bytes(orjson.dumps({**orjson.loads(path.read_bytes()), "cuts": []}))
     by_topic = [last_verdicts([turn], "user") for turn in made[-2:]]
     in_both = by_topic[0].keys() & by_topic[1].keys()
-    for last in by_topic:
+    for last, is_last in zip(by_topic, (False, True), strict=True):
         shown = held({key: last[key] for key in in_both})
         assert shown
-        assert not compared(tmp_path, "user", shown, TURNS).problems
+        assert len(compared(tmp_path, "user", shown, TURNS).problems) == (
+            0 if is_last or not cuts else len(shown)
+        )
 
 
 def test_compaction_changes_nothing_and_what_expired_is_unproven(tmp_path: Path) -> None:
