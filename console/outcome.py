@@ -174,7 +174,8 @@ def _daily_users(out: Path, campaign: str) -> tuple[People, ...]:
 
 
 def _metric(folder: Path, wanted: dict[str, str]) -> Table:
-    table = pq.read_table(folder)
+    # pq.read_table would open a file twice; while workers run, it may be replaced in between.
+    table = pa.concat_tables([pq.ParquetFile(file).read() for file in sorted(folder.glob("*.parquet"))])
     for column, value in wanted.items():
         table = table.filter(pc.equal(table[column], value))
     return table

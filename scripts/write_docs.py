@@ -276,6 +276,11 @@ files, and the numbers of a window are corrected while events may come late and 
 `metrics/events/` each UTC day has files of its own, so a day that is over is not written again. What it was counted
 from is kept in `_rollup/`, for an event that comes for it all the same: leave that folder as it is, also when old
 files of `metrics/events/` are no longer wanted.
+
+Most readers (DuckDB, pyarrow's datasets, pandas) open a file more than once in a query. Where it was replaced in
+between they say so by an error, such as `TProtocolException: Invalid data` or `Could not read enough bytes`: ask again.
+A dashboard that asks all the time does better with Redis, which shows the same numbers. Files of `verdicts/` are never
+replaced under their name.
 """
 
 

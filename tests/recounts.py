@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import duckdb
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import redis
 
 from schemas.config import Config
@@ -36,9 +38,17 @@ from kinds left join (shares join alarms using (reason)) using (kind) group by 1
 
 
 def rows_of(folder: Path, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
-    """Rows of a table; none when it has no file."""
-    if not any((folder / table).glob("**/*.parquet")):
+    """Rows of a table; none when it has no file.
+
+    Files of ``metrics/`` are replaced while the engine runs, and DuckDB opens a file more than once in a query: they
+    are read first, each opened once.
+    """
+    files = sorted((folder / table).glob("**/*.parquet"))
+    if not files:
         return []
+    if table.startswith("metrics/"):
+        read = pa.concat_tables([pq.ParquetFile(file).read() for file in files], promote_options="default")
+        return duckdb.from_arrow(read).project(columns).fetchall()
     return asked(f"select {columns} from read_parquet('{folder}/{table}/**/*.parquet')")
 
 
