@@ -2,18 +2,24 @@
 
 Faust sends changelog records from a buffer in the background, and its flush gives up after a tenth of a second without
 progress. So an offset committed after a flush can be ahead of the changelog: whoever takes the partition over then
-never sees the difference. And an owner that slept past its session writes once more when it wakes, behind what the next
-owner wrote: taken up as it stands, the changelog would bring old numbers back. Faust's memory keeps what partitions
-that went had; when such a one comes back, a key that another owner has dropped meanwhile would be there again.
+never sees the difference. Faust's memory keeps what partitions that went had; when such a one comes back, a key that
+another owner has dropped meanwhile would be there again.
+
+And an owner that slept past its session writes once more when it wakes, behind what the next owner wrote. So each
+writes, and drops, in its own name: in the changelog a key stands behind the mark of who set it. Of several values of a
+key the newest counts, and who sets a key drops what it found of former owners. Whatever comes late from one of those
+then is either older than what counts, or drops what nobody counts on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
 from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.tables.table import Table
@@ -23,6 +29,19 @@ from streams.batches import TP
 _FAUST_LOG = logging.getLogger("faust")
 """What they say beyond warnings is Faust's own business, and a table of all partitions at each rebalance."""
 
+_OWNED = b"\xc1"
+"""Begins keys that have an owner; MessagePack, of which keys are, never does."""
+_OWNER_BYTES = 8
+_NOBODY = b""
+"""Owner of keys that an earlier version wrote."""
+
+
+class _Kept(msgspec.Struct, frozen=True, gc=False):
+    """The newest value of a key, and under whose names the changelog has one. There are as many as rows of metrics."""
+
+    value: bytes
+    owners: tuple[bytes, ...]
+
 
 class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not exist at run time
     """Keys and values are bytes, kept by partition; read and set by the methods here alone.
@@ -30,7 +49,7 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
     Parameters
     ----------
     turn_of
-        How new a value is; of two values of a key in the changelog the newer one stays, whichever was written last.
+        How new a value is; of equally new ones the last stays.
     args, kwargs
         As of ``faust.Table``.
     """
@@ -41,38 +60,34 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
         super().__init__(*args, key_type=bytes, value_type=bytes, **kwargs)
         self._turn_of = turn_of
         self._unsent: list[asyncio.Future[Any]] = []
-        self._kept: dict[int, dict[bytes, bytes]] = {}
-        self._set_back: dict[int, set[bytes]] = {}
+        self._kept: dict[int, dict[bytes, _Kept]] = {}
+        self._us: dict[int, tuple[bytes, ...]] = {}
+        self._alone: dict[bytes, tuple[bytes, ...]] = {}
 
     # -- from the changelog --------------------------------------------------------------------------------------
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Take up records of the changelog, those aside that are older than what stands before them."""
+        """Take up records of the changelog: of each key the newest value, whoever wrote it, and whenever."""
         for event in batch:
-            key, value = event.key, event.value
+            owner, key = _split(event.key)
             kept = self._kept.setdefault(event.message.partition, {})
-            set_back = self._set_back.setdefault(event.message.partition, set())
-            held = kept.get(key)
-            if value is None:
-                kept.pop(key, None)
-                set_back.discard(key)
-            elif held is not None and self._turn_of(held) > self._turn_of(value):
-                set_back.add(key)
+            if event.value is None:
+                _drop(kept, key, owner)
             else:
-                kept[key] = value
-                set_back.discard(key)
+                self._take_up(kept, key, owner, event.value)
 
-    def mend(self, partition: int) -> int:
-        """Write newest values again where older ones stand behind them; returns how many. Only for the owner."""
-        keys = self._set_back.pop(partition, set())
-        for key in keys:
-            self.put_in(partition, key, self._kept[partition][key])
-        return len(keys)
+    def _take_up(self, kept: dict[bytes, _Kept], key: bytes, owner: bytes, value: bytes) -> None:
+        held = kept.get(key)
+        if held is None:
+            kept[key] = _Kept(value, self._alone.setdefault(owner, (owner,)))
+            return
+        owners = held.owners if owner in held.owners else (*held.owners, owner)
+        newest = held.value if self._turn_of(held.value) > self._turn_of(value) else value
+        kept[key] = _Kept(newest, owners)
 
     def forget(self, partition: int) -> None:
         """Keep nothing of a partition that went, or whose changelog is about to be read from its beginning."""
         self._kept.pop(partition, None)
-        self._set_back.pop(partition, None)
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Forget the partitions that are not ours; Faust calls it when all others are read."""
@@ -82,19 +97,34 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
 
     # -- for the owner -------------------------------------------------------------------------------------------
 
+    def take_over(self, partition: int) -> list[bytes]:
+        """Begin to write in a name of one's own, before anything is set; returns all values of the partition."""
+        self._us[partition] = (secrets.token_bytes(_OWNER_BYTES),)
+        return self.values_of(partition)
+
     def values_of(self, partition: int) -> list[bytes]:
         """All values of a partition."""
-        return list(self._kept.get(partition, {}).values())
+        return [kept.value for kept in self._kept.get(partition, {}).values()]
 
     def put_in(self, partition: int, key: bytes, value: bytes) -> None:
         """Set a key."""
-        self.send_changelog(partition, key, value)
-        self._kept.setdefault(partition, {})[key] = value
+        us = self._us[partition]
+        kept = self._kept.setdefault(partition, {})
+        held = kept.get(key)
+        kept[key] = _Kept(value, us)
+        self.send_changelog(partition, _joined(us[0], key), value)
+        if held is not None and held.owners != us:
+            self._send_drops(partition, key, [owner for owner in held.owners if owner not in us])
 
     def drop_in(self, partition: int, key: bytes) -> None:
         """Remove a key, if it is there."""
-        if self._kept.get(partition, {}).pop(key, None) is not None:
-            self.send_changelog(partition, key, None, value_serializer="raw")
+        held = self._kept.get(partition, {}).pop(key, None)
+        if held is not None:
+            self._send_drops(partition, key, held.owners)
+
+    def _send_drops(self, partition: int, key: bytes, owners: Iterable[bytes]) -> None:
+        for owner in owners:
+            self.send_changelog(partition, _joined(owner, key), None, value_serializer="raw")
 
     def send_changelog(self, *args: Any, **kwargs: Any) -> Any:
         """Send as Faust does, and remember the acknowledgement to come."""
@@ -106,6 +136,28 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
         """Acknowledgements of everything that was set since the last call; all done means durable."""
         unsent, self._unsent = self._unsent, []
         return unsent
+
+
+def _joined(owner: bytes, key: bytes) -> bytes:
+    return _OWNED + owner + key if owner else key
+
+
+def _split(key: bytes) -> tuple[bytes, bytes]:
+    """Owner and key of a record in the changelog."""
+    if not key.startswith(_OWNED):
+        return _NOBODY, key
+    begin = len(_OWNED) + _OWNER_BYTES
+    return key[len(_OWNED) : begin], key[begin:]
+
+
+def _drop(kept: dict[bytes, _Kept], key: bytes, owner: bytes) -> None:
+    held = kept.get(key)
+    if held is None or owner not in held.owners:
+        return
+    if left := tuple(other for other in held.owners if other != owner):
+        kept[key] = _Kept(held.value, left)
+    else:
+        del kept[key]
 
 
 class BlockRecovery(Recovery):

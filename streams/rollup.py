@@ -177,12 +177,10 @@ class RollupApp:
 
     async def _take_over(self, batch: Batch) -> Owned:
         """Begin a partition with what its table has."""
-        if mended := self._table.mend(batch.partition):
-            log.warning("partition %d: %d blocks were set back by a former owner", batch.partition, mended)
         merged = Rollup()
         closed_days = ClosedDays(self._files, batch.partition, merged)
         owned = Owned(merged, *self._new_alerts(), closed_days, batch.start)
-        values = self._table.values_of(batch.partition)
+        values = self._table.take_over(batch.partition)
 
         def take_up() -> None:
             for value in values:

@@ -54,26 +54,91 @@ def test_a_former_owner_sets_nothing_back(table: Watched) -> None:
     table.apply_changelog_batch([Record(b"a", b"7"), Record(b"b", b"1"), Record(b"a", b"5")])
     table.apply_changelog_batch([Record(b"a", b"6"), Record(b"b", b"2"), Record(b"c", b"1", 1)])
     assert table.values_of(0) == [b"7", b"2"]
-    assert table.mend(1) == 0
-    assert table.mend(0) == 1
-    assert table.mend(0) == 0
-    assert table.written == [(0, b"a", b"7")]
 
 
 def test_an_equal_turn_is_taken_and_what_went_is_gone(table: Watched) -> None:
     table.apply_changelog_batch([Record(b"a", b"7"), Record(b"a", b"07"), Record(b"b", b"3")])
     table.apply_changelog_batch([Record(b"b", b"2"), Record(b"b", None), Record(b"c", None)])
     assert table.values_of(0) == [b"07"]
-    assert table.mend(0) == 0
 
 
 def test_a_key_is_dropped_once(table: Watched) -> None:
+    assert table.take_over(0) == []
     table.put_in(0, b"a", b"1")
     table.drop_in(1, b"a")
     table.drop_in(0, b"a")
     table.drop_in(0, b"a")
-    assert table.written == [(0, b"a", b"1"), (0, b"a", None)]
+    assert [(partition, value) for partition, _, value in table.written] == [(0, b"1"), (0, None)]
+    assert len({key for _, key, _ in table.written}) == 1
     assert table.values_of(0) == []
+
+
+class Lives:
+    """Owners one after the other, of one changelog."""
+
+    def __init__(self) -> None:
+        self.changelog: list[Record] = []
+
+    def next(self) -> Watched:
+        table = Watched()
+        table.apply_changelog_batch(self.changelog)
+        table.take_over(0)
+        return table
+
+    def write(self, table: Watched) -> None:
+        """Let all arrive that a table has sent."""
+        self.changelog += [Record(key, value, partition) for partition, key, value in table.written]
+        table.written.clear()
+
+    def compacted(self) -> list[bytes | None]:
+        return [value for value in {each.key: each.value for each in self.changelog}.values() if value]
+
+
+@pytest.mark.usefixtures("table")
+def test_what_a_former_owner_drops_when_it_wakes_is_not_what_the_next_one_set() -> None:
+    lives = Lives()
+    first = lives.next()
+    first.put_in(0, b"a", b"1")
+    lives.write(first)
+    second = lives.next()
+    second.put_in(0, b"a", b"2")
+    lives.write(second)
+    first.drop_in(0, b"a")
+    lives.write(first)
+    assert lives.next().values_of(0) == [b"2"]
+    assert lives.compacted() == [b"2"]
+
+
+@pytest.mark.usefixtures("table")
+def test_what_a_former_owner_sets_when_it_wakes_is_gone_when_the_next_one_sets_the_key_again() -> None:
+    lives = Lives()
+    first = lives.next()
+    second = lives.next()
+    second.put_in(0, b"a", b"2")
+    lives.write(second)
+    first.put_in(0, b"a", b"1")
+    lives.write(first)
+    third = lives.next()
+    assert third.values_of(0) == [b"2"]
+    third.put_in(0, b"a", b"3")
+    lives.write(third)
+    assert lives.compacted() == [b"3"]
+    third.drop_in(0, b"a")
+    lives.write(third)
+    assert lives.next().values_of(0) == lives.compacted() == []
+
+
+def test_what_an_earlier_version_wrote_is_taken_over(table: Watched) -> None:
+    table.apply_changelog_batch([Record(b"a", b"1"), Record(b"b", b"1")])
+    assert table.take_over(0) == [b"1", b"1"]
+    table.put_in(0, b"a", b"2")
+    table.drop_in(0, b"b")
+    assert [(key[-1:], value) for _, key, value in table.written] == [
+        (b"a", b"2"),
+        (b"a", None),
+        (b"b", None),
+    ]
+    assert [key for _, key, value in table.written if value is None] == [b"a", b"b"]
 
 
 def test_a_partition_that_comes_back_has_nothing_of_its_former_life(table: Watched) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -88,13 +89,28 @@ class Life:
         self.app._table.send_changelog = self._send  # type: ignore[method-assign]
         self.app._table.apply_changelog_batch(kafka.changelog)
         self.read = kafka.position
+        self.is_owner = True
+        self.drops_wait = False
+        self._waiting: list[SimpleNamespace] = []
 
     def _send(self, partition: int, key: bytes, value: bytes | None, **_: Any) -> None:
         if value is None:
             self._fault_point("a key is dropped")
-        self._kafka.changelog.append(
+        self._waiting.append(
             SimpleNamespace(key=key, value=value, message=SimpleNamespace(partition=partition))
         )
+        if value is not None or not self.drops_wait:
+            self._arrive()
+
+    def _arrive(self) -> None:
+        self._kafka.changelog += self._waiting
+        self._waiting = []
+
+    async def wake(self) -> None:
+        """Go on, long after somebody else has taken over: what waited arrives, and all is done that was due."""
+        self.drops_wait = False
+        self._arrive()
+        await self.app.flush()
 
     # What the app asks of its consumer.
     generation = 1
@@ -107,7 +123,8 @@ class Life:
 
     def mark_durable(self, tp: TP, start: int, position: int, generation: int) -> None:
         del tp, start, generation
-        self._kafka.position = position
+        if self.is_owner:  # others are refused by the broker
+            self._kafka.position = position
 
     async def step(self) -> None:
         """Merge one record, if there is one, and show what changed."""
@@ -144,10 +161,12 @@ class World:
         self.kafka, self.out = Kafka(), out
         self.expected: dict[tuple[int, int], dict[int, int]] = {}
         self.life: Life | None = None
+        self._frozen: list[Life] = []
+        self._awake: Life | None = None
         self._dies_at = ""
         for module in ("streams.rollup", "sinks.local_store"):
             patch.setattr(f"{module}.fault_point", self.pass_by)
-        patch.setattr("streams.rollup.consumer_of", lambda _: self.life)
+        patch.setattr("streams.rollup.consumer_of", lambda _: self.running())
         patch.setattr("streams.closed_days.QUIET_S", 0.0)
 
     def pass_by(self, step: str) -> None:
@@ -169,6 +188,31 @@ class World:
             await self.life.step()
         except Killed:
             self.life = None
+
+    def freeze(self) -> None:
+        """The process stands still, and the next step is that of another one."""
+        if self.life is not None:
+            self.life.is_owner = False
+            self._frozen.append(self.life)
+            self.life = None
+
+    def drops_wait(self) -> None:
+        """Keys that are dropped stay for now in the buffer that sends to the changelog."""
+        if self.life is not None:
+            self.life.drops_wait = True
+
+    async def thaw(self) -> None:
+        """All processes that stood still go on, once."""
+        frozen, self._frozen = self._frozen, []
+        for life in frozen:
+            self._awake = life
+            with suppress(Killed):
+                await life.wake()
+        self._awake = None
+
+    def running(self) -> Life | None:
+        """The process whose code runs now."""
+        return self._awake or self.life
 
     async def rest(self) -> None:
         """Until all is shown, and all that can be closed is."""
@@ -230,6 +274,41 @@ def test_an_event_for_a_closed_day_is_added_to_what_it_had(world: World, dies_at
 
     asyncio.run(main())
     world.right()
+
+
+@pytest.mark.parametrize("freezes", ["before", "behind"])
+def test_an_owner_that_wakes_while_a_closed_day_is_open_again_takes_nothing_away(
+    world: World, monkeypatch: pytest.MonkeyPatch, freezes: str
+) -> None:
+    """It froze before, or behind, the writing of the archive; the next owner dies before it has written one."""
+
+    async def main() -> None:
+        world.count((0, 5, 0, 10))
+        await world.go_on()
+        world.drops_wait()
+        world.count((3, 5, 0, 1))
+        if freezes == "before":
+            assert world.life is not None
+            await world.life.merge()
+        else:
+            await world.go_on()
+            assert world.days_held() == {3}
+        world.freeze()
+        monkeypatch.setattr("streams.closed_days.QUIET_S", 1e9)
+        world.count((0, 5, 0, 11))
+        await world.go_on()
+        await world.go_on()
+        assert world.days_held() == {0, 3}
+        monkeypatch.setattr("streams.closed_days.QUIET_S", 0.0)
+        await world.thaw()
+        world.kafka.compact()
+        world.life = None
+        world.count((0, 9, 0, 1))
+        await world.rest()
+
+    asyncio.run(main())
+    world.right()
+    assert world.days_held() == {3}
 
 
 @pytest.mark.parametrize("method", ["archive", "replace"])
@@ -295,7 +374,7 @@ def test_the_changelog_has_the_name_that_faust_gives_it(world: World) -> None:
 counted = st.tuples(st.integers(0, 6), st.sampled_from([0, 23]), st.integers(0, 2), st.integers(1, 50))
 moves = st.one_of(
     st.lists(counted, min_size=1, max_size=4),
-    st.sampled_from(["", *STEPS, "compact", "die"]),
+    st.sampled_from(["", *STEPS, "compact", "die", "freeze", "thaw", "drops wait"]),
 )
 
 
@@ -315,6 +394,12 @@ def test_whatever_comes_and_whatever_is_killed(
                 world.kafka.compact()
             elif move == "die":
                 world.life = None
+            elif move == "freeze":
+                world.freeze()
+            elif move == "thaw":
+                await world.thaw()
+            elif move == "drops wait":
+                world.drops_wait()
             else:
                 await world.go_on(dies_at=move)
         world.count((6, 23, 3, 1))
