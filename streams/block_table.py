@@ -7,8 +7,8 @@ another owner has dropped meanwhile would be there again.
 
 And an owner that slept past its session writes once more when it wakes, behind what the next owner wrote. So each
 writes, and drops, in its own name: in the changelog a key stands behind the mark of who set it. Of several values of a
-key the newest counts, and who sets a key drops what it found of former owners. Whatever comes late from one of those
-then is either older than what counts, or drops what nobody counts on.
+key the newest counts, and who sets a key drops, little by little, what it found of former owners. Whatever comes late
+from one of those then is either older than what counts, or drops what nobody counts on.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -34,6 +35,8 @@ _OWNED = b"\xc1"
 _OWNER_BYTES = 8
 _NOBODY = b""
 """Owner of keys that an earlier version wrote."""
+_TIDIED_AT_ONCE = 250
+"""A takeover must not double what is sent while everything waits for it."""
 
 
 class _Kept(msgspec.Struct, frozen=True, gc=False):
@@ -61,8 +64,9 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
         self._turn_of = turn_of
         self._unsent: list[asyncio.Future[Any]] = []
         self._kept: dict[int, dict[bytes, _Kept]] = {}
-        self._us: dict[int, tuple[bytes, ...]] = {}
-        self._alone: dict[bytes, tuple[bytes, ...]] = {}
+        self._us: dict[int, bytes] = {}
+        self._untidy: dict[int, deque[bytes]] = {}
+        self._names: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
 
     # -- from the changelog --------------------------------------------------------------------------------------
 
@@ -78,12 +82,15 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
 
     def _take_up(self, kept: dict[bytes, _Kept], key: bytes, owner: bytes, value: bytes) -> None:
         held = kept.get(key)
-        if held is None:
-            kept[key] = _Kept(value, self._alone.setdefault(owner, (owner,)))
-            return
-        owners = held.owners if owner in held.owners else (*held.owners, owner)
-        newest = held.value if self._turn_of(held.value) > self._turn_of(value) else value
-        kept[key] = _Kept(newest, owners)
+        if held is not None and self._turn_of(held.value) > self._turn_of(value):
+            value = held.value
+        kept[key] = _Kept(value, self._with(owner, held))
+
+    def _with(self, owner: bytes, held: _Kept | None) -> tuple[bytes, ...]:
+        """The names of a key when one comes to them; the same object for all keys with the same."""
+        names = held.owners if held is not None else ()
+        names = names if owner in names else (owner, *names)
+        return self._names.setdefault(names, names)
 
     def forget(self, partition: int) -> None:
         """Keep nothing of a partition that went, or whose changelog is about to be read from its beginning."""
@@ -99,7 +106,8 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
 
     def take_over(self, partition: int) -> list[bytes]:
         """Begin to write in a name of one's own, before anything is set; returns all values of the partition."""
-        self._us[partition] = (secrets.token_bytes(_OWNER_BYTES),)
+        self._us[partition] = secrets.token_bytes(_OWNER_BYTES)
+        self._untidy[partition] = deque()
         return self.values_of(partition)
 
     def values_of(self, partition: int) -> list[bytes]:
@@ -108,13 +116,21 @@ class BlockTable(Table):  # type: ignore[type-arg]  # its type arguments do not 
 
     def put_in(self, partition: int, key: bytes, value: bytes) -> None:
         """Set a key."""
-        us = self._us[partition]
-        kept = self._kept.setdefault(partition, {})
+        us, kept = self._us[partition], self._kept.setdefault(partition, {})
         held = kept.get(key)
-        kept[key] = _Kept(value, us)
-        self.send_changelog(partition, _joined(us[0], key), value)
-        if held is not None and held.owners != us:
-            self._send_drops(partition, key, [owner for owner in held.owners if owner not in us])
+        kept[key] = _Kept(value, self._with(us, held))
+        self.send_changelog(partition, _joined(us, key), value)
+        if held is not None and us not in held.owners:
+            self._untidy[partition].append(key)
+
+    def tidy(self, partition: int) -> None:
+        """Drop some of what former owners have written and we have set since; to be called again and again."""
+        us, kept, untidy = self._us[partition], self._kept.get(partition, {}), self._untidy[partition]
+        for _ in range(min(len(untidy), _TIDIED_AT_ONCE)):
+            key = untidy.popleft()
+            if held := kept.get(key):
+                self._send_drops(partition, key, [owner for owner in held.owners if owner != us])
+                kept[key] = _Kept(held.value, self._with(us, None))
 
     def drop_in(self, partition: int, key: bytes) -> None:
         """Remove a key, if it is there."""
@@ -151,13 +167,11 @@ def _split(key: bytes) -> tuple[bytes, bytes]:
 
 
 def _drop(kept: dict[bytes, _Kept], key: bytes, owner: bytes) -> None:
-    held = kept.get(key)
-    if held is None or owner not in held.owners:
-        return
-    if left := tuple(other for other in held.owners if other != owner):
-        kept[key] = _Kept(held.value, left)
-    else:
-        del kept[key]
+    if held := kept.get(key):
+        if left := tuple(other for other in held.owners if other != owner):
+            kept[key] = _Kept(held.value, left)
+        else:
+            del kept[key]
 
 
 class BlockRecovery(Recovery):

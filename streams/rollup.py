@@ -283,6 +283,7 @@ class RollupApp:
     async def flush(self) -> None:
         """Show what changed since the last time, then let the positions follow."""
         for partition, owned in list(self._owned.items()):
+            self._table.tidy(partition)
             if owned.position == owned.written and not await self._is_forgotten(partition, owned):
                 continue
             try:

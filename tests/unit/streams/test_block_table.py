@@ -122,9 +122,27 @@ def test_what_a_former_owner_sets_when_it_wakes_is_gone_when_the_next_one_sets_t
     assert third.values_of(0) == [b"2"]
     third.put_in(0, b"a", b"3")
     lives.write(third)
+    assert Counter(lives.compacted()) == Counter([b"1", b"2", b"3"])
+    third.tidy(0)
+    third.tidy(0)
+    lives.write(third)
     assert lives.compacted() == [b"3"]
     third.drop_in(0, b"a")
     lives.write(third)
+    assert lives.next().values_of(0) == lives.compacted() == []
+
+
+@pytest.mark.usefixtures("table")
+def test_what_is_dropped_before_it_is_tidy_is_dropped_in_every_name() -> None:
+    lives = Lives()
+    first = lives.next()
+    first.put_in(0, b"a", b"1")
+    lives.write(first)
+    second = lives.next()
+    second.put_in(0, b"a", b"2")
+    second.drop_in(0, b"a")
+    second.tidy(0)
+    lives.write(second)
     assert lives.next().values_of(0) == lives.compacted() == []
 
 
@@ -132,6 +150,7 @@ def test_what_an_earlier_version_wrote_is_taken_over(table: Watched) -> None:
     table.apply_changelog_batch([Record(b"a", b"1"), Record(b"b", b"1")])
     assert table.take_over(0) == [b"1", b"1"]
     table.put_in(0, b"a", b"2")
+    table.tidy(0)
     table.drop_in(0, b"b")
     assert [(key[-1:], value) for _, key, value in table.written] == [
         (b"a", b"2"),
