@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeAlias
 
 from aiokafka.errors import KafkaError
@@ -33,14 +33,23 @@ async def sent_until_taken(send: Send, *, what: str = "a record") -> Awaitable[i
     -------
     The record's offset, to be awaited once: until the record is durable, however long that takes.
     """
-    return _taken(await send(), send, what)
+    return _Taken(await send(), send, what)
 
 
-async def _taken(sent: Awaitable[Any], send: Send, what: str) -> int:
-    while True:
-        try:
-            return int((await sent).offset)
-        except KafkaError as error:
-            log.warning("Kafka did not take %s, it is sent again: %r", what, error)
-            await asyncio.sleep(RESEND_S)
-            sent = await send()
+class _Taken:
+    """The offset to come; a coroutine only where somebody awaits it, for many are left when a partition leaves."""
+
+    def __init__(self, sent: Awaitable[Any], send: Send, what: str) -> None:
+        self._sent, self._send, self._what = sent, send, what
+
+    def __await__(self) -> Generator[Any, None, int]:
+        return self._offset().__await__()
+
+    async def _offset(self) -> int:
+        while True:
+            try:
+                return int((await self._sent).offset)
+            except KafkaError as error:
+                log.warning("Kafka did not take %s, it is sent again: %r", self._what, error)
+                await asyncio.sleep(RESEND_S)
+                self._sent = await self._send()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from collections.abc import Awaitable
 from types import SimpleNamespace
@@ -59,3 +60,10 @@ def test_what_is_no_refusal_is_raised() -> None:
 
     with pytest.raises(ValueError, match="not Kafka's"):
         asyncio.run(main())
+
+
+def test_nobody_has_to_await_it(recwarn: pytest.WarningsRecorder) -> None:
+    """When a partition leaves, whoever waited for many is cancelled at one of them."""
+    asyncio.run(sent_until_taken(lambda: Log().send("record")))
+    gc.collect()
+    assert not recwarn.list
