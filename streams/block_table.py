@@ -35,7 +35,7 @@ _OWNED = b"\xc1"
 _OWNER_BYTES = 8
 _NOBODY = b""
 """Owner of keys that an earlier version wrote."""
-_TIDIED_AT_ONCE = 250
+_TIDIED_AT_ONCE = 50
 """A takeover must not double what is sent while everything waits for it."""
 
 
