@@ -224,13 +224,15 @@ class RollupApp:
     async def _flush_loop(self) -> None:
         while not self._finishing.is_set():
             began = time.monotonic()
+            # Everything is shown when a partition comes, which happens once: what came meanwhile need not wait for it.
+            catches_up = any(owned.written < 0 for owned in self._owned.values())
             try:
                 await self.flush()
             except Exception as error:  # noqa: BLE001 - whatever it was: numbers that stand still would look like truth
                 stop_process(f"the rollup failed, the process stops: {error}", exit_code=exit_code_of(error))
-            took = time.monotonic() - began
+            pause_s = FLUSH_INTERVAL_S if catches_up else pause_after(time.monotonic() - began)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._finishing.wait(), pause_after(took))
+                await asyncio.wait_for(self._finishing.wait(), pause_s)
 
     async def finish(self) -> None:
         """Merge and show what the judges have published up to now; bounded, for others may go on publishing."""

@@ -22,6 +22,7 @@ from sinks.metric_files import MetricFiles
 from sinks.metric_redis import MetricRedis
 from sinks.patience import patiently
 from sinks.redis_functions import ForgottenError
+from sinks.store import side_by_side
 from streams.closed_days import ClosedDays
 
 log = logging.getLogger(__name__)
@@ -117,9 +118,11 @@ class ShownMetrics:
             return False
 
     async def _replace_files(self, partition: int, position: int, change: Change) -> None:
-        for part, rows in change.parts.items():
-            replace = partial(self._files.replace, part.metric, partition, position, rows, day=part.day)
-            await patiently("the metric tables", partial(asyncio.to_thread, replace))
+        def replace(part: Part) -> None:
+            self._files.replace(part.metric, partition, position, change.parts[part], day=part.day)
+
+        write = partial(asyncio.to_thread, side_by_side, replace, change.parts)
+        await patiently("the metric tables", write)
         for metric in {part.metric for part in change.parts if change.first and part.day is not None}:
             remove = partial(asyncio.to_thread, self._files.remove_whole, metric, partition)
             await patiently("the metric tables", remove)
