@@ -24,7 +24,6 @@ from schemas.config import Config
 from schemas.decode import decode_json
 from schemas.errors import Abandoned
 from schemas.events import TOPICS, EventBatch
-from schemas.partials import Block
 from schemas.sightings import Answers, encode_sightings
 from sinks.faults import fault_point
 from sinks.patience import patiently
@@ -41,6 +40,7 @@ from streams.log_reader import LogReader
 from streams.meters import Sample
 from streams.outputs import Outputs
 from streams.placement import Placement
+from streams.publishing import Publishing, to_its_end
 from streams.seat_state import SeatState
 from streams.turn_order import Piece, TakenBack, TurnOrder
 from streams.turns import Turn, claim_partition, new_claim, recorded_turns
@@ -70,6 +70,7 @@ class JudgeSeat:
         self._unused = UnusedTopic(partition)
         self._unlisted = UnlistedNames(partition, context.ring)
         self.outputs = Outputs(partition, context)
+        self._publishing = Publishing(self.outputs.publish)
 
     # -- taking the seat -----------------------------------------------------------------------------------------
 
@@ -331,7 +332,7 @@ class JudgeSeat:
         """Send every count that changed since the last time to the rollup, and wait until it is durable there."""
 
         async def changed() -> None:
-            await self.outputs.publish(await self._changed_blocks())
+            await self._publish_changed()
 
         await self.order.at_rest(changed)
 
@@ -340,10 +341,10 @@ class JudgeSeat:
         taken: list[Checkpoint] = []
 
         async def look() -> None:
-            await self.outputs.publish(await self._changed_blocks())
+            await self._publish_changed()
             if self._judge.turn > self.outputs.checkpointed:
                 # Judged features go to files here, before the checkpoint that names them.
-                snapshot = partial(asyncio.to_thread, self._snapshot)
+                snapshot = partial(to_its_end, self._snapshot)
                 taken.append(await patiently(THE_STATE, snapshot))
 
         looked_s = time.monotonic()
@@ -364,13 +365,13 @@ class JudgeSeat:
             self._checkpointed_s = looked_s
             await self._learning.checkpointed(checkpoint.meta)
 
-    async def _changed_blocks(self) -> list[Block]:
+    async def _publish_changed(self) -> None:
         idle = self._idle.look(
             self.order.positions, lambda topic: self._reader.caught_up(TOPICS[topic], self.partition)
         )
         newest_ms = {topic: self._judge.newest_of(topic) for topic in self.order.positions}
         self._unused.look(idle, newest_ms, self._judge.config)
-        return await asyncio.to_thread(self._core.changed_blocks, idle=idle)
+        await self._publishing.publish(partial(self._core.changed_blocks, idle=idle))
 
     def _snapshot(self) -> Checkpoint:
         positions = {topic: self.order.positions[number] for number, topic in enumerate(TOPICS)}
