@@ -330,11 +330,7 @@ class JudgeSeat:
 
     async def publish(self) -> None:
         """Send every count that changed since the last time to the rollup, and wait until it is durable there."""
-
-        async def changed() -> None:
-            await self._publish_changed()
-
-        await self.order.at_rest(changed)
+        await self.order.at_rest(self._publish_changed)
 
     async def checkpoint(self) -> None:
         """Write the state as of the last turn, once every sink has that turn."""
